@@ -1,0 +1,80 @@
+"""Percentiles at a fixed arrival rate against the known truth, with plain Locust's for the same load beside.
+
+The server answers after 50 ms, every 100th time after 1 s, and stalls once for 2 s. The true distribution from the
+intended start follows (`known_quantile_ms`). Users who wait for their answers leave out what they should have asked
+during the stall: coordinated omission. `python benchmarks/bench_load_latency.py [seconds]`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from dbperf.load import run_load  # noqa: E402 - the path comes first
+from dbperf.load.suite_file import parse_suite  # noqa: E402 - so here
+from tests.support.httpserver import FaultyServer, known_quantile_ms  # noqa: E402 - and here
+
+RATE, STALL_S, TOLERANCE = 200, 2.0, 0.02
+QUANTILES = {0.5: "50%", 0.95: "95%", 0.99: "99%", 0.999: "99.9%"}
+
+
+def stall_after(url: str, seconds: float) -> None:
+    def stall() -> None:
+        with urllib.request.urlopen(f"{url}/stall?s={STALL_S}") as response:
+            response.read()
+
+    threading.Timer(seconds, stall).start()
+
+
+def dbperf_run(url: str, seconds: float) -> dict[float, float | None]:
+    suite = parse_suite(
+        f'name="known"\n[[stages]]\narrival_rate={RATE}\narrivals="uniform"\nwarm_up="2s"\nduration={seconds}\n'
+        '[[endpoints]]\npath="/known"\n', "bench",
+    )  # fmt: skip
+
+    async def stall(_: str) -> None:
+        stall_after(url, seconds / 3)
+
+    with tempfile.TemporaryDirectory() as folder:
+        load = asyncio.run(run_load(suite, url, out_dir=Path(folder), locust_files=False, on_measuring=stall))
+    if load.generator.saturated:
+        print(f"the generator was the bottleneck: {load.generator.reason}")
+    return {q.q: q.value_ms for q in load.stages[0].endpoints[0].quantiles}
+
+
+def locust_run(url: str, seconds: float) -> dict[float, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        args = [
+            sys.executable, "-m", "locust", "-f", str(ROOT / "benchmarks/load_constant_locustfile.py"), "--headless",
+            "-H", url, "-u", "20", "-r", "20", "-t", f"{seconds:.0f}s", "--only-summary", "--csv", f"{folder}/s",
+        ]  # fmt: skip
+        stall_after(url, seconds / 3)
+        subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        rows = list(csv.DictReader((Path(folder) / "s_stats.csv").read_text().splitlines()))
+    return {q: float(rows[-1][column]) for q, column in QUANTILES.items()}
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60
+    with FaultyServer() as server:
+        ours, plain = dbperf_run(server.url, seconds), locust_run(server.url, seconds)
+    print(f"{RATE} arrivals/s for {seconds:g} s, stalled once for {STALL_S:g} s; within {TOLERANCE:.0%} is wanted")
+    for q in QUANTILES:
+        truth, found = known_quantile_ms(q, window_s=seconds, stall_s=STALL_S), ours[q]
+        off = "–" if found is None else f"{found / truth - 1:+.1%}"
+        shown = "–" if found is None else f"{found:.1f}"
+        print(f"P{q * 100:g}: true {truth:.1f} ms, dbperf {shown} ms ({off}), plain Locust {plain[q]:.0f} ms "
+              f"({plain[q] / truth - 1:+.0%})")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

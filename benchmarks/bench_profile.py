@@ -1,0 +1,135 @@
+"""What profiling costs a busy server: pgbench's throughput with and without `dbperf profile` beside it.
+
+One pgbench and one `dbperf profile` run all the time; the latter is stopped and continued (SIGSTOP, SIGCONT) in slices
+of half a second, in the order ABBA, so that the machine's drift meets both alike. pgbench's own log says how many
+transactions ended in each slice. Each ABBA gives one ratio; the interval is Student's t over their logarithms. dbperf
+shares the machine with the server here, so its own CPU time counts too: an upper bound of what the server loses. The
+target is below 1 % at default settings.
+
+On a machine that does other work as well the interval is wide. So what profiling took of the processors is told too, on
+the server and in dbperf itself: where pgbench keeps all processors busy, that share of them is the loss.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from dbperf.postgres import embedded
+from dbperf.stats.distributions import t_quantile
+
+SLICE_S = 0.5
+MARGIN_S = 0.02
+"""Left out at a slice's start: a stopped process needs a moment to be scheduled again, and a query to end."""
+GROUPS = 40
+CLIENTS = 4
+LOGGED = 0.2
+WORKLOADS = {"select-only": ["-S"], "simple-update": ["-N"]}
+
+
+def slices(child: subprocess.Popen[bytes], groups: int) -> list[list[tuple[bool, float, float]]]:
+    """Stops and continues dbperf; returns for each group its slices: with profiling or not, start, end."""
+    done = []
+    for i in range(groups):
+        group = []
+        for on in (True, False, False, True) if i % 2 else (False, True, True, False):
+            os.kill(child.pid, signal.SIGCONT if on else signal.SIGSTOP)
+            start = time.time()
+            time.sleep(SLICE_S)
+            group.append((on, start + MARGIN_S, time.time()))
+        done.append(group)
+    os.kill(child.pid, signal.SIGCONT)
+    return done
+
+
+def log_ratios(ends: np.ndarray, groups: Sequence[Sequence[tuple[bool, float, float]]]) -> list[float]:
+    """Of each group: the logarithm of the rate of transactions with profiling over that without."""
+    ratios = []
+    for group in groups:
+        count, seconds = {True: 0, False: 0}, {True: 0.0, False: 0.0}
+        for on, start, end in group:
+            count[on] += int(np.searchsorted(ends, end) - np.searchsorted(ends, start))
+            seconds[on] += end - start
+        ratios.append(math.log(count[True] / seconds[True]) - math.log(count[False] / seconds[False]))
+    return ratios
+
+
+def measure(
+    server: embedded.Embedded, bindir: Path, flags: list[str], groups: int
+) -> tuple[list[float], dict[str, Any]]:
+    """The ratios of one workload, and what the profile says of its sampler."""
+    env = {"PGHOST": str(server.socket_dir), "PGUSER": "postgres", "PGDATABASE": "postgres", "PATH": os.environ["PATH"]}
+    seconds = groups * 4 * SLICE_S + 3
+    with tempfile.TemporaryDirectory() as folder:
+        bench = subprocess.Popen(
+            [bindir / "pgbench", "-n", "-M", "prepared", "-c", str(CLIENTS), "-T", str(math.ceil(seconds)), "-l",
+             f"--sampling-rate={LOGGED}", *flags],
+            env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        profile = subprocess.Popen(
+            [sys.executable, "-m", "dbperf", "profile", "--dsn", server.dsn(), "--seconds", str(seconds - 1.5),
+             "--format", "json"],
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        time.sleep(2)  # both have started
+        before = cpu_s(profile.pid)
+        groups_done = slices(profile, groups)
+        cost = (cpu_s(profile.pid) - before) / (groups * 2 * SLICE_S)
+        told = json.loads(profile.communicate()[0])
+        bench.wait()
+        lines = [np.loadtxt(path, usecols=(4, 5)) for path in Path(folder).glob("pgbench_log.*")]
+    stamps = np.concatenate(lines)
+    return log_ratios(np.sort(stamps[:, 0] + stamps[:, 1] / 1e6), groups_done), {**told, "cpu_share": cost}
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time that a process used so far."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def main(groups: int) -> None:
+    """Prints the ratio of throughput with profiling to that without."""
+    with embedded.start(private=True) as postgres:
+        bindir = Path(psutil.Process(postgres.pid).exe()).parent
+        base = {"PGHOST": str(postgres.socket_dir), "PGUSER": "postgres", "PGDATABASE": "postgres"}
+        subprocess.run(
+            [bindir / "psql", "-qc", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"],
+            env=base,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+        subprocess.run([bindir / "pgbench", "-i", "-q", "-s", "10"], env=base, check=True, capture_output=True)
+        for name, flags in WORKLOADS.items():
+            logs, told = measure(postgres, bindir, flags, groups)
+            mean = statistics.fmean(logs)
+            half = t_quantile(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+            low, high = math.exp(mean - half), math.exp(mean + half)
+            verdict = "below 1 %" if low > 0.99 else "1 % or more" if high < 0.99 else "can't tell"
+            sampler = told["activity"]["sampler"]
+            # Wall time, so an upper bound; a session's CPU time is too short for the kernel's ticks to count.
+            server = sampler["server_ms_mean"] / 1000 * sampler["rate_hz"]
+            cpus = len(os.sched_getaffinity(0))
+            print(
+                f"{name}: throughput with profiling / without: {math.exp(mean):.4f} (95 %: {low:.4f} to {high:.4f},"
+                f" {len(logs)} groups of {4 * SLICE_S:g} s); loss: {verdict}. Of all {cpus} processors its samples took"
+                f" {100 * server / cpus:.2f} % on the server ({sampler['server_ms_mean']:.3f} ms each), dbperf itself"
+                f" {100 * told['cpu_share'] / cpus:.2f} %"
+            )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else GROUPS)

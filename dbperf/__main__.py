@@ -1,0 +1,6 @@
+"""`python -m dbperf`."""
+
+from dbperf.cli.main import main
+
+if __name__ == "__main__":
+    main()

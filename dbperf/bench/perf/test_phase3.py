@@ -1,0 +1,89 @@
+"""PERF-001..008: P50 and P95 of the four heavy endpoints against the service levels; and the Phase 1-2 endpoints.
+
+A limit is missed when the whole 95 % interval of the percentile lies above it: noise misses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dbperf.bench.target import BenchTarget, one_value
+from dbperf.phase3.levels import SERVICE_LEVELS
+from dbperf.stats.samples import neighbours, sample_quantile
+from dbperf.units import format_ms
+
+ANALYZE, BATCH = "POST /reflection/analyze", "POST /reflection/batch"
+RUN, DRY_RUN = "POST /consolidation/run", "POST /consolidation/dry-run"
+PERF = [
+    ("PERF-001", ANALYZE, 0.5),
+    ("PERF-002", ANALYZE, 0.95),
+    ("PERF-003", BATCH, 0.5),
+    ("PERF-004", BATCH, 0.95),
+    ("PERF-005", RUN, 0.5),
+    ("PERF-006", RUN, 0.95),
+    ("PERF-007", DRY_RUN, 0.5),
+    ("PERF-008", DRY_RUN, 0.95),
+]
+WRITES = {BATCH, RUN}
+CONSOLIDATION = {"threshold": 30, "similarity_threshold": 0.95, "inactive_days": 90}
+BODIES: dict[str, dict[str, Any]] = {
+    BATCH: {"min_logs": 10},
+    RUN: {"dry_run": False, **CONSOLIDATION},
+    DRY_RUN: {"dry_run": True, **CONSOLIDATION},
+}
+
+
+@pytest.fixture(scope="session")
+def case_id(dbperf_target: BenchTarget) -> str:
+    """The most used case."""
+    if dbperf_target.dsn is None:
+        pytest.skip("the cases to ask for are in the database: give --dsn")
+    return str(
+        one_value(
+            dbperf_target.dsn,
+            "SELECT case_id FROM case_bank WHERE status = 'active' ORDER BY usage_count DESC, case_id LIMIT 1",
+        )
+    )
+
+
+@pytest.mark.parametrize(("perf", "endpoint", "q"), PERF, ids=[p[0] for p in PERF])
+def test_perf(
+    perf: str, endpoint: str, q: float, benchmark: Any, benchmark_endpoint: Callable[..., bytes],
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    if endpoint in WRITES and request.config.getoption("dbperf_url") and not request.config.getoption("dbperf_apply"):
+        pytest.skip("it writes to your API: --apply allows it")
+    body = BODIES.get(endpoint)
+    if body is None:
+        body = {"case_id": request.getfixturevalue("case_id"), "limit": 100}
+    benchmark_endpoint(endpoint, body, q=q)
+    level = next(x for x in SERVICE_LEVELS if x.endpoint == endpoint)
+    limit_ms = level.p50_ms if q == 0.5 else level.p95_ms
+    if benchmark.stats is None:  # --benchmark-disable
+        return
+    samples = [x * 1e3 for x in benchmark.stats.stats.data]
+    found = sample_quantile(samples, q, block=neighbours(samples)[1])
+    assert found.ci_low_ms is not None
+    assert limit_ms is not None
+    assert found.ci_low_ms <= limit_ms, (
+        f"{perf}: P{q * 100:g} of {endpoint} is {format_ms(found.value_ms)} (95 % interval from "
+        f"{format_ms(found.ci_low_ms)}), the limit is {format_ms(limit_ms)}"
+    )
+
+
+def test_classify(benchmark_endpoint: Callable[..., bytes]) -> None:
+    benchmark_endpoint("POST /classify", {"text": "the invoice was paid twice and the refund is late"})
+
+
+def test_search(benchmark_endpoint: Callable[..., bytes]) -> None:
+    benchmark_endpoint("POST /search", {"query": "refund is late", "limit": 10})
+
+
+def test_taxonomy_tree(benchmark_endpoint: Callable[..., bytes], dbperf_target: BenchTarget) -> None:
+    if dbperf_target.dsn is None:
+        pytest.skip("the versions are in the database: give --dsn")
+    version = one_value(dbperf_target.dsn, "SELECT version FROM taxonomy_node ORDER BY version LIMIT 1")
+    benchmark_endpoint("GET /taxonomy/{version}/tree", path=f"/taxonomy/{version}/tree")

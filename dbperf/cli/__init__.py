@@ -1,0 +1,1 @@
+"""One small module per command. The only room that prints and exits."""

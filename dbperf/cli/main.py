@@ -1,0 +1,132 @@
+"""`dbperf`: finds the command, runs it, and turns errors into one line, a hint and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from dbperf import __version__
+from dbperf.cli.commands import COMMANDS
+from dbperf.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DbperfError, Interrupted, UsageError, did_you_mean
+
+
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    """A reader of our output (head, less) that has gone is not an error. Typer would exit with 1, which says that a
+    service level was missed."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python would complain when flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_OK) from None
+
+
+class LazyGroup(TyperGroup):
+    """Imports a command's module when the command is called: `dbperf --help` imports none of them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
+        if cmd_name not in COMMANDS:
+            return None
+        command = typer.main.get_command(import_module(COMMANDS[cmd_name].module).app)
+        command.name = cmd_name
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UsageError(f"there is no command {args[0]!r}", hint=did_you_mean(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Runs the command; what typer says about options that do not fit reads like dbperf's own errors."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except typer.Abort:
+            raise Interrupted("interrupted") from None
+        except TyperException as e:
+            context = getattr(e, "ctx", None)
+            if context is not None and not context.args and str(e) == context.get_help():
+                typer.echo(str(e), err=True)  # a group without a command shows its help
+                sys.exit(EXIT_USAGE)
+            raise _usage_error(e, context) from None
+        sys.exit(code if isinstance(code, int) else EXIT_OK)
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with _reader_may_go():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _reader_may_go():
+            return super().invoke(ctx)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    help="Finds what is slow in an HTTP API on PostgreSQL, why, what would fix it, and whether it did.",
+    epilog="Exit codes: 0 fine, 1 regression or service level missed, 2 usage, 3 environment or data, 130 interrupted.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"dbperf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Holds the options that come before a command."""
+
+
+def _usage_error(error: TyperException, context: Any) -> UsageError:
+    """One line and a hint from typer's error, which it would show below three lines of usage."""
+    path = context.command_path if context is not None else "dbperf"
+    near = getattr(error, "possibilities", None)
+    option = getattr(error, "option_name", None)
+    if option and str(error) == f"No such option: {option}":
+        near = [n for n in near or () if n.startswith("-")]
+        hint = f"did you mean {' or '.join(sorted(near))}?" if near else f"{path} --help lists its options"
+        return UsageError(f"{path} has no option {option}", hint=hint)
+    said = error.format_message() if hasattr(error, "format_message") else str(error)
+    line = " ".join(said.replace("Value error, ", "").split()).rstrip(".")
+    return UsageError(line[:1].lower() + line[1:], hint=f"{path} --help shows what fits")
+
+
+def fail(error: DbperfError) -> NoReturn:
+    """Prints an error and its hint to stderr and exits."""
+    typer.echo(f"dbperf: {error.message}", err=True)
+    if error.hint:
+        typer.echo(f"  hint: {error.hint}", err=True)
+    sys.exit(error.exit_code)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app(prog_name="dbperf")
+    except DbperfError as e:
+        fail(e)
+    except KeyboardInterrupt:
+        typer.echo("dbperf: interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,84 @@
+"""Progress on stderr: a live line in a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from dbperf.records.run import StageStatus
+from dbperf.units import format_seconds
+
+_MARKS: dict[StageStatus, tuple[str, str]] = {
+    "done": ("✓", "green"),
+    "skipped": ("–", "dim"),
+    "failed": ("✗", "red"),
+    "interrupted": ("!", "yellow"),
+}
+_LOG_EVERY_S = 10.0
+
+
+class TerminalProgress:
+    """Draws stages. Use it as a context manager, so that the terminal is restored whatever happens."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self._live: Live | None = None
+        self._title = ""
+        self._detail = ""
+        self._expected_s: float | None = None
+        self._start = 0.0
+        self._logged = 0.0
+
+    def __enter__(self) -> TerminalProgress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self._end_live()
+
+    def stage_started(self, title: str, expected_s: float | None) -> None:
+        self._title, self._detail, self._expected_s = title, "", expected_s
+        self._start = self._logged = time.monotonic()
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self._line, console=self.console, refresh_per_second=8, transient=True)
+            self._live.start()
+        else:
+            usual = f" (about {format_seconds(expected_s)})" if expected_s else ""
+            self.console.print(f"… {title}{usual}", markup=False)
+
+    def stage_update(self, detail: str) -> None:
+        self._detail = detail
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._logged >= _LOG_EVERY_S:
+            self._logged = now
+            self.console.print(f"  {format_seconds(now - self._start)}: {detail}", markup=False)
+
+    def stage_ended(self, title: str, status: StageStatus, elapsed_s: float, detail: str | None) -> None:
+        self._end_live()
+        mark, colour = _MARKS[status]
+        line = Text.assemble((mark, colour), " ", title, (f"  {format_seconds(elapsed_s)}", "dim"))
+        if detail:
+            line.append(f"  {detail}", style="dim" if status == "done" else colour)
+        self.console.print(line)
+
+    def note(self, text: str) -> None:
+        self.console.print(Text.assemble(("note: ", "yellow"), text))
+
+    def _line(self) -> Spinner:
+        elapsed_s = time.monotonic() - self._start
+        text = Text.assemble(self._title, (f"  {format_seconds(elapsed_s)}", "dim"))
+        if self._expected_s:
+            text.append(f" of about {format_seconds(self._expected_s)}", style="dim")
+        if self._detail:
+            text.append(f"  {self._detail}", style="dim")
+        text.truncate(max(20, self.console.width - 3), overflow="ellipsis")
+        return Spinner("dots", text)
+
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None

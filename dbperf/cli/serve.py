@@ -1,0 +1,62 @@
+"""`dbperf serve`: a Prometheus exporter for a database's statements."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+EPILOG = """\b
+Examples:
+  dbperf serve --dsn postgresql://monitor@db/app
+  dbperf serve --dsn service=app --every 30s --top 100 --port 9488
+  curl http://127.0.0.1:9487/metrics
+"""
+DEFAULT_PORT = 9487
+
+
+@app.command(epilog=EPILOG)
+def serve(
+    *,
+    dsn: Annotated[
+        str,
+        typer.Option(
+            help="The database. It is only read; pg_read_all_stats shows other roles' statements.",
+            envvar="DBPERF_DSN",
+            show_envvar=True,
+            metavar="DSN",
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on.", metavar="HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = DEFAULT_PORT,
+    every: Annotated[str, typer.Option(help="How often the database is looked at.", metavar="TIME")] = "15s",
+    top: Annotated[
+        int, typer.Option(min=1, max=1000, help="Statements with metrics of their own; the rest is summed as other.")
+    ] = 50,
+) -> None:
+    """Export a database's statement statistics to Prometheus until Ctrl-C.
+
+    A scrape is answered from the last look and never asks the database. Counters begin at 0 with the exporter and
+    never fall: resets, evictions and restarts are told in metrics of their own. While the database is away, dbperf_up
+    is 0.
+    """
+    from dbperf.errors import UsageError
+    from dbperf.monitor.exporter import Exporter, listen
+    from dbperf.monitor.exporter import serve as serve_until_interrupted
+    from dbperf.postgres.dsn import resolve
+    from dbperf.units import parse_duration_s
+
+    every_s = parse_duration_s(every)
+    if not 1 <= every_s <= 3600:
+        raise UsageError(f"--every {every} does not fit", hint="between 1s and 1h")
+    resolve(dsn)  # a DSN that can't be read is an error now, and not one to go on trying
+    exporter = Exporter(dsn, top=top, every_s=every_s, tell=lambda line: typer.echo(f"dbperf: {line}", err=True))
+    server = listen(exporter, host=host, port=port)
+    name = f"[{host}]" if ":" in host else host
+    typer.echo(f"http://{name}:{server.server_port}/metrics")
+    try:
+        serve_until_interrupted(exporter)
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,1 @@
+"""Index candidates, what-if planners, selection, verification, SQL. Imports postgres and below."""

@@ -1,0 +1,321 @@
+"""The best set of indexes for a workload: from statements and a planner to `records.advice.Advice`."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dbperf.indexes import candidates as make
+from dbperf.indexes.clauses import Resolver, StatementUse
+from dbperf.indexes.costs import NONE, Costs, Known, Names, Planned, Table, leading_of, relations_in
+from dbperf.indexes.report import build_advice
+from dbperf.indexes.search import Point, Search
+from dbperf.indexes.size import Size, estimate
+from dbperf.indexes.variants import variants_of
+from dbperf.indexes.workload import Workload
+from dbperf.indexes.writes import Write, rows_written, write_cost
+from dbperf.postgres.whatif import Answer, Candidate, Question, WhatIf
+from dbperf.records.advice import Advice, IndexSpec, Rejected, Skipped
+from dbperf.records.shadow import Catalog, Relation
+
+_PARTIAL_MOST = 0.6
+"""A predicate that keeps more of the rows than this makes no index smaller worth its maintenance."""
+_ADD_AT_ONCE = 500
+_VARIANTS_PER_TABLE = 16
+_LARGE = 200
+"""Statements from which on survivors are limited."""
+_KEPT_PER_TABLE = 12
+_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    budget_bytes: int | None = None
+    max_indexes: int | None = None
+    max_write_cost: float | None = None
+    """Share of the workload's cost that maintenance may add (0..1)."""
+    minimum_gain: float = 0.005
+    """Share of its statements' cost that an index must gain; below is the noise of the statistics."""
+    ratio_weight: float = 0.3
+    """How much of the objective is the mean of the statements' own ratios rather than total cost (0..1)."""
+    time_limit_s: float | None = None
+    options: make.Options = field(default_factory=make.Options)
+
+
+class Advisor:
+    """One advice. `advise` is the way in."""
+
+    def __init__(self, catalog: Catalog, workload: Workload, planner: WhatIf, request: Request) -> None:
+        self.catalog = catalog
+        self.request = request
+        self.planner = planner
+        self.costs = Costs(planner, skip_scan=catalog.server_version_num >= 180000 or planner.name == "hypopg")
+        self.relations: dict[Table, Relation] = {(r.schema, r.name): r for r in catalog.relations}
+        self.skipped: list[Skipped] = list(workload.skipped)
+        self.rejected: list[Rejected] = []
+        self.sizes: dict[str, Size] = {}
+        self.name_of: dict[IndexSpec, str] = {}
+        self.writes: dict[Table, list[Write]] = {}
+        self.uses: dict[str, StatementUse] = {}
+        self.statements: list[Planned] = []
+        self.coefficients: dict[str, float] = {}
+        self.source = workload.statements
+        self.started = time.monotonic()
+        self.total = 0.0
+        self._search_now: Search | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Ends the search soon; `run` then returns the best set so far."""
+        self._stopped = True
+        if self._search_now is not None:
+            self._search_now.stopped = True
+
+    async def run(self) -> Advice:
+        await self._base()
+        if not self.statements:
+            return build_advice(self, Point((), 0, 1.0), [], complete=True)
+        await self._candidates()
+        search = self._search()
+        survivors = await search.ablate(self.statements, lambda s: s.own)
+        survivors = self._fewer(search, survivors)
+        await self._forget(set(self.costs.specs) - survivors)
+        survivors |= await self._variants(survivors)
+        search = self._search(search.moves)
+        points = await search.run(survivors)
+        chosen = self._within_budget(points)
+        await self._learn_marginals(chosen)
+        advice = build_advice(self, chosen, points, complete=not search.stopped)
+        await self._forget(survivors)
+        return advice
+
+    async def _learn_marginals(self, chosen: Point) -> None:
+        """What each statement would cost without each index of the set."""
+        names = frozenset(chosen.names)
+        await self.costs.learn(
+            [(s, names - {n}) for n in chosen.names for s in self.statements if n in self.costs.used(s, names)]
+        )
+
+    def _search(self, moves: Mapping[Names, None] | None = None) -> Search:
+        limit = self.request.time_limit_s
+        self._search_now = Search(
+            costs=self.costs,
+            statements=self.statements,
+            coefficients=self.coefficients,
+            sizes={n: s.size_bytes for n, s in self.sizes.items()},
+            writes={n: self.write_share(n) for n in self.sizes},
+            minimum_gain=self.request.minimum_gain,
+            max_indexes=self.request.max_indexes,
+            deadline=None if limit is None else self.started + limit,
+            budget_bytes=self.request.budget_bytes,
+            moves=dict(moves or {}),
+            stopped=self._stopped,
+        )
+        return self._search_now
+
+    async def _base(self) -> None:
+        """Plans every statement as things are; what can't be planned is skipped by name."""
+        resolver = Resolver(self.catalog)
+        by_name: dict[str, list[Table]] = {}
+        for schema, name in self.relations:
+            by_name.setdefault(name, []).append((schema, name))
+        variants = [v for s in self.source for v in variants_of(s, resolver.read(s.text))]
+        answers = await self.planner.ask([Question(statement=v.text) for v in variants])
+        failed: set[str] = set()
+        for v, answer in zip(variants, answers, strict=True):
+            if answer.cost is None:
+                if v.id not in failed:
+                    failed.add(v.id)
+                    self.skipped.append(Skipped(id=v.id, reason=answer.error or "it can't be planned"))
+                continue
+            tables = {(u.relation.schema, u.relation.name) for u in v.use.tables}
+            for table in relations_in(answer.plan, by_name):
+                tables.update(self._with_parents(table))
+            planned = Planned(
+                id=v.id, key=v.key, text=v.text, calls=v.calls, tables=frozenset(tables), base=answer.cost
+            )
+            planned.plan = answer.plan
+            planned.known.append(Known(NONE, NONE, NONE, answer.cost))
+            self.uses[v.key] = v.use
+            self.statements.append(planned)
+            self._note_writes(planned, v.use, answer)
+        self.total = sum(s.calls * s.base for s in self.statements) or 1.0
+        share = self.request.ratio_weight
+        calls_of: dict[str, float] = {}
+        for p in self.statements:
+            calls_of[p.id] = calls_of.get(p.id, 0.0) + p.calls
+        for p in self.statements:
+            self.coefficients[p.key] = (1 - share) * p.calls / self.total
+            if p.base > 0 and calls_of[p.id] > 0:
+                self.coefficients[p.key] += share / len(calls_of) * p.calls / calls_of[p.id] / p.base
+
+    def _with_parents(self, table: Table) -> list[Table]:
+        relation = self.relations[table]
+        return [table, *(t for p in relation.parents if p in self.relations for t in self._with_parents(p))]
+
+    def _note_writes(self, planned: Planned, use: StatementUse, answer: Answer) -> None:
+        for table, columns in use.written.items():
+            rows = rows_written(answer.plan)
+            self.writes.setdefault(table, []).append(
+                Write(calls=planned.calls, table=table, rows=rows, columns=columns)
+            )
+
+    async def _candidates(self) -> None:
+        options = _completed(self.request.options, self.catalog)
+        specs: dict[IndexSpec, list[Planned]] = {}
+        for planned in self.statements:
+            for use in self.uses[planned.key].tables:
+                for spec in make.candidates(use, options):
+                    specs.setdefault(spec, []).append(planned)
+        names = await self._add(list(specs))
+        for spec, owners in specs.items():
+            if spec in names:
+                for planned in owners:
+                    planned.own |= {names[spec]}
+                    planned.leading |= {leading_of(spec)}
+                    planned.expressions |= {k.expression for k in spec.keys if k.expression}
+
+    async def _add(self, specs: Sequence[IndexSpec]) -> dict[IndexSpec, str]:
+        """Sizes candidates and makes them known to the planner; what it refuses is rejected with its reason."""
+        shares = await self._shares(specs)
+        added: list[Candidate] = []
+        for spec in specs:
+            if spec in self.name_of or (spec.predicate and not 0 < shares[spec] <= _PARTIAL_MOST):
+                continue
+            name = f"dbperf_candidate_{next(_NUMBERS)}"
+            size = estimate(self.relations[spec.schema, spec.table], spec, share=shares[spec])
+            self.name_of[spec], self.sizes[name] = name, size
+            added.append(Candidate(name=name, spec=spec, pages=size.pages, tuples=size.tuples))
+        for start in range(0, len(added), _ADD_AT_ONCE):
+            part = added[start : start + _ADD_AT_ONCE]
+            refused = await self.planner.add(part)
+            for c in part:
+                if c.name in refused:
+                    reason = f"PostgreSQL refuses it: {refused[c.name]}"
+                    self.rejected.append(
+                        Rejected(sql=c.spec.create_sql("…"), table=f"{c.spec.schema}.{c.spec.table}", reason=reason)
+                    )
+                    del self.name_of[c.spec]
+                else:
+                    self.costs.register(c.name, c.spec)
+        return {s: self.name_of[s] for s in specs if s in self.name_of}
+
+    async def _shares(self, specs: Sequence[IndexSpec]) -> dict[IndexSpec, float]:
+        """The share of a table's rows that each predicate keeps, as the planner estimates it."""
+        predicates = sorted({(s.schema, s.table, s.predicate) for s in specs if s.predicate is not None})
+        questions = [
+            Question(statement=f"SELECT FROM {make.table_sql(schema, table)} WHERE {predicate}")
+            for schema, table, predicate in predicates
+        ]
+        answers = await self.planner.ask(questions)
+        rows = {p: a.plan["Plan Rows"] if a.plan else 0.0 for p, a in zip(predicates, answers, strict=True)}
+        return {
+            s: 1.0
+            if s.predicate is None
+            else rows[s.schema, s.table, s.predicate] / max(1.0, self.relations[s.schema, s.table].tuples)
+            for s in specs
+        }
+
+    def _fewer(self, search: Search, survivors: set[str]) -> set[str]:
+        """Of a large workload's survivors the most useful ones of each table: all of them would take minutes."""
+        if len(self.statements) <= _LARGE:
+            return survivors
+        benefit = search.benefits(lambda s: s.own)
+        kept: set[str] = set()
+        count: dict[Table, int] = {}
+        for name in sorted(survivors, key=lambda n: (-benefit.get(n, 0.0), n)):
+            spec = self.costs.specs[name]
+            table = (spec.schema, spec.table)
+            if count.get(table, 0) < _KEPT_PER_TABLE:
+                count[table] = count.get(table, 0) + 1
+                kept.add(name)
+        search.moves = {m: None for m in search.moves if m <= kept}
+        return kept
+
+    async def _forget(self, names: set[str]) -> None:
+        """Candidates that no plan used: each one left would slow planning down."""
+        gone = sorted(names)
+        await self.planner.remove(gone)
+        self.costs.forget(gone)
+
+    async def _variants(self, survivors: set[str]) -> set[str]:
+        by_table: dict[Table, list[IndexSpec]] = {}
+        for name in sorted(survivors):
+            spec = self.costs.specs[name]
+            by_table.setdefault((spec.schema, spec.table), []).append(spec)
+        fresh: list[IndexSpec] = []
+        for table, specs in by_table.items():
+            found: dict[IndexSpec, None] = {}
+            for a in specs:
+                found.update(dict.fromkeys(make.simpler(a)))
+                for b in specs:
+                    if a is not b and (both := make.merged(a, b)):
+                        found[both] = None
+            existing = self.relations[table].indexes
+            kept = [s for s in found if s not in self.name_of and not any(make.covers(i, s) for i in existing)]
+            most = _VARIANTS_PER_TABLE if len(self.statements) <= _LARGE else _KEPT_PER_TABLE // 2
+            fresh += kept[:most]
+            # Dropped ones may come back as variants of others.
+            again = [s for s in found if s in self.name_of and self.name_of[s] not in survivors]
+            for spec in again[:most]:
+                del self.name_of[spec]
+                fresh.append(spec)
+        return set((await self._add(fresh)).values())
+
+    def write_cost(self, name: str) -> float:
+        spec = self.costs.specs.get(name)
+        if spec is None:
+            return 0.0
+        size = self.sizes[name]
+        relation = self.relations[spec.schema, spec.table]
+        return write_cost(spec, size.pages, size.tuples, self.writes, relation, self.catalog.settings)
+
+    def write_share(self, name: str) -> float:
+        """What maintenance adds to the objective."""
+        return self.write_cost(name) * (1 - self.request.ratio_weight) / self.total
+
+    def _within_budget(self, points: Sequence[Point]) -> Point:
+        """The best point that fits all limits; the empty set always does."""
+
+        def fits(p: Point) -> bool:
+            if self.request.budget_bytes is not None and p.size_bytes > self.request.budget_bytes:
+                return False
+            written = sum(self.write_cost(n) for n in p.names)
+            limit = self.request.max_write_cost
+            if limit is not None and written > limit * self.total:
+                return False
+            # The ratios in the objective may not buy a dearer workload.
+            names = frozenset(p.names)
+            reads = sum(s.calls * self.costs.cost(s, names) for s in self.statements)
+            return reads + written <= self.total * (1 + 1e-9)
+
+        return min((p for p in points if fits(p)), key=lambda p: (p.objective, p.size_bytes))
+
+
+def _completed(options: make.Options, catalog: Catalog) -> make.Options:
+    """The options with what the catalog decides."""
+    return make.Options(
+        max_width=options.max_width,
+        include=options.include,
+        partial=options.partial,
+        expressions=options.expressions,
+        other_methods=options.other_methods,
+        c_collation=catalog.locale_provider == "b" or catalog.collate in ("C", "POSIX"),
+        extensions=frozenset(e.name for e in catalog.extensions),
+    )
+
+
+async def advise(catalog: Catalog, workload: Workload, planner: WhatIf, request: Request | None = None) -> Advice:
+    """The advice for a workload.
+
+    Args:
+        planner: knows the same database as `catalog`.
+
+    Raises:
+        ServerError: the planner's connection is gone.
+    """
+    return await Advisor(catalog, workload, planner, request or Request()).run()

@@ -1,0 +1,269 @@
+"""Which statements an index touches, and how long they take with and without it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import asyncpg
+
+from dbperf.errors import StatementError
+from dbperf.indexes.verdict import Saving, effect_of
+from dbperf.indexes.workload import Workload
+from dbperf.plans.tree import walk
+from dbperf.postgres.index_trial import Case, Trial, Turns
+from dbperf.postgres.trial_cases import cases_of, written_table
+from dbperf.records.plans import Plan
+from dbperf.records.proof import EffectVerdict, StatementProof, WriteProof
+from dbperf.records.shadow import WorkloadStatement
+from dbperf.stats.paired import PAIRS_LEAST, PairedRatio, paired_ratio, weighted_difference
+from dbperf.units import format_ms
+
+_PAIRS_FIRST = 9
+_PAIRS_MOST = 41
+_PAIRS_STEP = 4
+_WRITES_MOST = 8
+"""Writing statements that are measured for each index, those with the most calls."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A statement of the workload that can be executed, or why it can't."""
+
+    statement: WorkloadStatement
+    cases: tuple[Case, ...] = ()
+    error: str | None = None
+
+    @property
+    def values(self) -> Literal["none", "drawn"]:
+        return "drawn" if any(c.parameters for c in self.cases) else "none"
+
+    @property
+    def writes(self) -> bool:
+        return any(c.writes for c in self.cases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    statements: list[StatementProof]
+    writes: list[WriteProof]
+    saving: Saving | None
+    write_cost_ratio: float | None
+    wrote: bool
+
+
+async def prepare(conn: asyncpg.Connection[Any], workload: Workload) -> list[Prepared]:
+    """Draws values for every statement once, so that all indexes are judged by the same executions."""
+    found = []
+    for s in workload.statements:
+        try:
+            found.append(Prepared(statement=s, cases=tuple(await cases_of(conn, s.text))))
+        except StatementError as e:
+            found.append(Prepared(statement=s, error=e.message))
+        except asyncpg.PostgresError as e:
+            found.append(Prepared(statement=s, error=e.message or str(e)))
+    return found
+
+
+async def measure(
+    trial: Trial,
+    prepared: Sequence[Prepared],
+    table: tuple[str, str],
+    *,
+    seconds: float,
+    say: Callable[[str], None],
+    approximate: bool = False,
+) -> Measured:
+    """Measures the statements whose plan the index changes, and those that write to its table.
+
+    Args:
+        approximate: the index may leave rows out: compare answers, too.
+
+    Raises:
+        asyncpg.LockNotAvailableError: others use the table.
+    """
+    statements: list[StatementProof] = []
+    writes: list[WriteProof] = []
+    parts: list[tuple[float, list[float], list[float]]] = []
+    write_parts: list[tuple[float, list[float], list[float]]] = []
+    writing = [p for p in prepared if p.writes and _writes_to(p, table)]
+    writing = sorted(writing, key=lambda p: -p.statement.calls)[:_WRITES_MOST]
+    for p in prepared:
+        s = p.statement
+        if not p.cases:
+            continue
+        try:
+            before = [await trial.plan(c, with_index=False) for c in p.cases]
+            after = [await trial.plan(c, with_index=True) for c in p.cases]
+        except StatementError as e:
+            if p in writing:
+                writes.append(_no_write(p, e.message))
+            continue
+        changed = any(_shape(a) != _shape(b) for a, b in zip(before, after, strict=True))
+        if not changed and p not in writing:
+            continue
+        say(f"{s.id}: measuring")
+        try:
+            turns = await _turns(trial, p.cases, seconds)
+        except StatementError as e:
+            if changed:
+                statements.append(_no_statement(p, e.message, uses=any(trial.uses(x) for x in after)))
+            else:
+                writes.append(_no_write(p, e.message))
+            continue
+        ratio = paired_ratio(turns.without, turns.within)
+        weighted = (s.calls, turns.without, turns.within)
+        parts.append(weighted)
+        say(f"{s.id}: {format_ms(_median(turns.without))} → {format_ms(_median(turns.within))}")
+        if p in writing:
+            write_parts.append(weighted)
+            writes.append(_write(p, turns, ratio))
+        if changed:
+            recall = await _recall(trial, p) if approximate else None
+            statements.append(await _statement(trial, p, turns, ratio, before, after, recall))
+    return Measured(
+        statements=statements,
+        writes=writes,
+        saving=_saving(parts),
+        write_cost_ratio=_ratio_of_sums(write_parts),
+        wrote=bool(write_parts),
+    )
+
+
+async def _turns(trial: Trial, cases: Sequence[Case], seconds: float) -> Turns:
+    """Pairs of turns, the order changing from pair to pair, until the interval is clear or the time is up."""
+    turns = Turns()
+    deadline = time.monotonic() + seconds
+    while True:
+        first_with = len(turns.without) % 2 == 1
+        for with_index in (first_with, not first_with):
+            total = sum([await trial.time_ms(c, with_index=with_index) for c in cases]) / len(cases)
+            (turns.within if with_index else turns.without).append(total)
+        n = len(turns.without)
+        late = time.monotonic() > deadline
+        if n >= _PAIRS_MOST or (late and n >= PAIRS_LEAST):
+            return turns
+        if n >= _PAIRS_FIRST and (n - _PAIRS_FIRST) % _PAIRS_STEP == 0:
+            ratio = paired_ratio(turns.without, turns.within)
+            if effect_of(ratio) in ("better", "worse") and not _straddles(ratio):
+                return turns
+
+
+def _straddles(ratio: PairedRatio) -> bool:
+    """Close enough to no change that more pairs are worth their time."""
+    return ratio.low is None or ratio.high is None or (ratio.low < 1.1 and ratio.high > 0.9)
+
+
+def _writes_to(p: Prepared, table: tuple[str, str]) -> bool:
+    try:
+        found = written_table(p.cases[0].text)
+    except StatementError:
+        return False
+    return found is not None and found[1] == table[1] and found[0] in ("", table[0])
+
+
+def _shape(plan: Plan) -> tuple[object, ...]:
+    return tuple((n.node_type, n.relation, n.index_name, n.total_cost) for n in walk(plan.root))
+
+
+async def _statement(
+    trial: Trial,
+    p: Prepared,
+    turns: Turns,
+    ratio: PairedRatio,
+    before: Sequence[Plan],
+    after: Sequence[Plan],
+    recall: float | None,
+) -> StatementProof:
+    # The case whose plan changed is the one to show.
+    pairs = enumerate(zip(before, after, strict=True))
+    at = next((i for i, (b, a) in pairs if _names(b) != _names(a)), 0)
+    plan_before = await trial.analyzed(p.cases[at], with_index=False)
+    plan_after = await trial.analyzed(p.cases[at], with_index=True)
+    return StatementProof(
+        id=p.statement.id,
+        text=p.statement.text,
+        calls=p.statement.calls,
+        values=p.values,
+        pairs=ratio.pairs,
+        before_ms=_median(turns.without),
+        after_ms=_median(turns.within),
+        ratio=ratio.ratio,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        cost_before=before[at].root.total_cost,
+        cost_after=after[at].root.total_cost,
+        buffers_before=_buffers(plan_before),
+        buffers_after=_buffers(plan_after),
+        uses_index=any(trial.uses(x) for x in after) or [_names(b) for b in before] != [_names(a) for a in after],
+        recall=recall,
+        plan_before=plan_before,
+        plan_after=plan_after,
+        verdict=effect_of(ratio),
+    )
+
+
+async def _recall(trial: Trial, p: Prepared) -> float | None:
+    """The share of the exact answers' rows that the answers with the index hold, over all cases."""
+    found = expected = 0
+    for case in p.cases:
+        try:
+            exact = set(await trial.rows(case, with_index=False))
+            given = set(await trial.rows(case, with_index=True))
+        except StatementError:
+            continue
+        found, expected = found + len(exact & given), expected + len(exact)
+    return found / expected if expected else None
+
+
+def _names(plan: Plan) -> list[tuple[str, str | None, str | None]]:
+    return [(n.node_type, n.relation, n.index_name) for n in walk(plan.root)]
+
+
+def _buffers(plan: Plan) -> int | None:
+    b = plan.root.buffers
+    return None if b is None else b.shared_hit + b.shared_read
+
+
+def _no_statement(p: Prepared, error: str, *, uses: bool) -> StatementProof:
+    return StatementProof(
+        id=p.statement.id, text=p.statement.text, calls=p.statement.calls, values=p.values, pairs=0, before_ms=None,
+        after_ms=None, ratio=None, ratio_low=None, ratio_high=None, cost_before=None, cost_after=None,
+        buffers_before=None, buffers_after=None, uses_index=uses, verdict="cant_tell", error=error,
+    )  # fmt: skip
+
+
+def _write(p: Prepared, turns: Turns, ratio: PairedRatio) -> WriteProof:
+    effect: EffectVerdict = effect_of(ratio)
+    return WriteProof(
+        id=p.statement.id, text=p.statement.text, calls=p.statement.calls, pairs=ratio.pairs,
+        before_ms=_median(turns.without), after_ms=_median(turns.within), ratio=ratio.ratio, ratio_low=ratio.low,
+        ratio_high=ratio.high, verdict=effect,
+    )  # fmt: skip
+
+
+def _no_write(p: Prepared, error: str) -> WriteProof:
+    return WriteProof(
+        id=p.statement.id, text=p.statement.text, calls=p.statement.calls, pairs=0, before_ms=None, after_ms=None,
+        ratio=None, ratio_low=None, ratio_high=None, verdict="cant_tell", error=error,
+    )  # fmt: skip
+
+
+def _saving(parts: Sequence[tuple[float, list[float], list[float]]]) -> Saving | None:
+    if not parts:
+        return None
+    saved, low, high = weighted_difference(parts)
+    return Saving(saved_ms=saved, low_ms=low, high_ms=high, total_ms=sum(w * _median(b) for w, b, _ in parts))
+
+
+def _ratio_of_sums(parts: Sequence[tuple[float, list[float], list[float]]]) -> float | None:
+    before = sum(w * _median(b) for w, b, _ in parts)
+    return sum(w * _median(a) for w, _, a in parts) / before if before else None
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

@@ -1,0 +1,1 @@
+"""The main job: composes the rooms into a run. Imports every room but cli."""

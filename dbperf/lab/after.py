@@ -1,0 +1,144 @@
+"""After the load: what its records mean. Each stage reads the run directory and adds to it."""
+
+from __future__ import annotations
+
+from dbperf.errors import DbperfError
+from dbperf.indexes.verify import VerifyOptions
+from dbperf.lab.advice import advice_words, advise_on
+from dbperf.lab.context import Lab
+from dbperf.lab.flames import ENDPOINTS, SECONDS, heaviest
+from dbperf.lab.prove import proof_words, prove_on
+from dbperf.load import judge
+from dbperf.load.capacity import capacity
+from dbperf.load.gates import judge_gates, with_gates
+from dbperf.postgres.explain import explain_statement
+from dbperf.records.advice import Advice
+from dbperf.records.load import Load
+from dbperf.records.plans import Plans, StatementPlan
+from dbperf.records.statements import Statements
+from dbperf.records.telemetry import Telemetry
+from dbperf.records.verdicts import Verdicts
+from dbperf.trace.collect import collect, join
+from dbperf.units import format_count
+
+TRIAL = VerifyOptions(keep=False, statement_s=1.0, challengers=1)
+"""Nothing stays, and one plausible candidate that the advice rejected is tried as well: promise beside measurement."""
+
+
+async def flames(lab: Lab) -> None:
+    title = "Draw flame graphs of the heaviest endpoints"
+    if lab.trace_dir is None or lab.api is None or lab.api.pid is None:
+        lab.stages.skip("flames", title, "only the reference target is profiled, under trace")
+        return
+    with lab.stages.stage("flames", title, ENDPOINTS * (SECONDS + 2.5)) as stage:
+        found = lab.directory.maybe(Plans)
+        measured = lab.directory.read(Load).stages
+        traced = collect(lab.trace_dir, since=measured[0].started_at, until=measured[-1].ended_at)
+        try:
+            drawn = await heaviest(lab, traced, found.plans if found else [], stage.update)
+        except DbperfError as e:
+            # The run's figures are complete without them; why there are none belongs into the report.
+            lab.stages.note(f"no flame graphs: {e.message}" + (f" ({e.hint})" if e.hint else ""))
+            stage.detail = e.message
+            return
+        lab.directory.write(drawn)
+        stage.detail = ", ".join(f.route for f in drawn.endpoints)
+
+
+def trace(lab: Lab) -> None:
+    title = "Join requests with their statements"
+    if lab.trace_dir is None:
+        lab.stages.skip("trace", title, "the API runs without trace" if lab.api else "no API")
+        return
+    with lab.stages.stage("trace", title, 2.0) as stage:
+        if lab.api is not None and lab.api.stop is not None:
+            lab.api.stop()  # a traced process writes its last lines when it ends
+        stages = lab.directory.read(Load).stages
+        found = collect(lab.trace_dir, since=stages[0].started_at, until=stages[-1].ended_at)
+        if (statements := lab.directory.maybe(Statements)) is not None:
+            found = join(found, statements)
+        lab.directory.write(found)
+        count = sum(len(e.findings) for e in found.endpoints)
+        stage.detail = f"{format_count(found.requests)} requests, {count} findings"
+
+
+async def plans(lab: Lab) -> None:
+    title = "Plan the top statements"
+    if lab.conn is None:
+        lab.stages.skip("plans", title, "no --dsn")
+        return
+    top = lab.directory.read(Statements).statements[: lab.options.top]
+    with lab.stages.stage("plans", title, 2.0) as stage:
+        found: list[StatementPlan] = []
+        for statement in top:
+            stage.update(f"{len(found) + 1} of {len(top)}")
+            found.append(
+                await explain_statement(
+                    lab.conn, statement.text, queryid=statement.queryid, fingerprint=statement.fingerprint
+                )
+            )
+        lab.directory.write(Plans(plans=found))
+        failed = sum(p.plan is None for p in found)
+        stage.detail = f"{len(found) - failed} plans" + (f"; {failed} statements have none" if failed else "")
+
+
+async def advice(lab: Lab) -> None:
+    title = "Advise on indexes"
+    if lab.dsn is None or not lab.directory.has(Statements):
+        lab.stages.skip("advice", title, "no --dsn")
+        return
+    with lab.stages.stage("advice", title, 3.0) as stage:
+        try:
+            found = await advise_on(lab.directory, lab.dsn)
+        except DbperfError as e:
+            # The run's figures are complete without advice; why there is none belongs into the report.
+            lab.stages.note(f"no index advice: {e.message}" + (f" ({e.hint})" if e.hint else ""))
+            stage.detail = e.message
+            return
+        lab.directory.write(found)
+        stage.detail = advice_words(found)
+
+
+async def proof(lab: Lab) -> None:
+    title = "Prove the advice by measurement"
+    advised = lab.directory.maybe(Advice)
+    if not lab.options.is_reference or lab.dsn is None:
+        lab.stages.skip("proof", title, "your database is only read: `dbperf verify --apply` proves advice on a copy")
+        return
+    if advised is None or not advised.recommendations:
+        lab.stages.skip("proof", title, "nothing was advised")
+        return
+    with lab.stages.stage("proof", title, 4.0 * len(advised.recommendations)) as stage:
+        try:
+            proved = await prove_on(lab.directory, lab.dsn, advised, options=TRIAL, on_event=stage.update)
+        except DbperfError as e:
+            lab.stages.note(f"the index advice is not proved: {e.message}" + (f" ({e.hint})" if e.hint else ""))
+            stage.detail = e.message
+            return
+        lab.directory.write(proved)
+        stage.detail = proof_words(proved)
+
+
+def verdicts(lab: Lab) -> None:
+    title = "Judge the service levels"
+    if lab.api is None:
+        lab.stages.skip("verdicts", title, "no load")
+        return
+    with lab.stages.stage("verdicts", title, 0.1) as stage:
+        levels = [*lab.options.service_levels, *lab.api.suite.service_levels]
+        load = lab.directory.read(Load)
+        gates = judge_gates(load, [*lab.api.suite.gates, *lab.options.gates], lab.directory.maybe(Telemetry))
+        judged = with_gates(judge(load, levels), gates)
+        lab.directory.write(judged)
+        if (found := capacity(load, levels)) is not None:
+            lab.directory.write(found)
+        stage.detail = verdict_words(judged)
+
+
+def verdict_words(verdicts: Verdicts) -> str:
+    count = {v: sum(level.verdict == v for level in verdicts.levels) for v in ("pass", "fail", "cant_tell")}
+    for gate in verdicts.gates:
+        count[gate.verdict] += 1
+    if not verdicts.levels and not verdicts.gates:
+        return "no service level is set"
+    return f"{count['pass']} met, {count['fail']} missed, {count['cant_tell']} can't be told"

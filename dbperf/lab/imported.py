@@ -1,0 +1,46 @@
+"""A run made of a load result that another tool wrote."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dbperf import __version__
+from dbperf.lab import provenance
+from dbperf.lab.options import DEFAULT_ROOT
+from dbperf.lab.run import Outcome
+from dbperf.load.gates import judge_gates, with_gates
+from dbperf.load.imports import import_load
+from dbperf.load.judge import judge
+from dbperf.records.run import Manifest
+from dbperf.records.rundir import RunDirectory, default_path
+from dbperf.report.write import write_report
+
+
+def import_run(file: Path, out: Path | None, *, gates: list[str], force: bool, command: list[str]) -> Outcome:
+    """Reads the result, judges it by the gates, and writes run directory and report.
+
+    Raises:
+        RecordError: the file is no load result that dbperf knows.
+        ConfigError: a gate can't be parsed.
+        OutputError: the run directory can't be written, or holds a run already.
+    """
+    load = import_load(file)
+    verdicts = with_gates(judge(load, []), judge_gates(load, gates))
+    manifest = Manifest(
+        name=file.stem,
+        status="complete",
+        provenance="measured",
+        started_at=load.started_at,
+        ended_at=load.ended_at,
+        dbperf_version=__version__,
+        command=provenance.masked_command(command),
+        pid=os.getpid(),
+        host=provenance.host(),
+        notes=load.notes,
+    )
+    path = out or default_path(DEFAULT_ROOT, file.stem, load.started_at)
+    directory = RunDirectory.create(path, manifest, force=force)
+    directory.write(load)
+    directory.write(verdicts)
+    return Outcome(path=directory.path, verdict=verdicts.overall if gates else None, report=write_report(directory))

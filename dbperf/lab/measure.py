@@ -1,0 +1,25 @@
+"""The stages of the main job, in order. Each leaves its records in the run directory before the next begins."""
+
+from __future__ import annotations
+
+from dbperf.lab import after, before, under_load
+from dbperf.lab.context import Lab
+
+
+async def measure(lab: Lab) -> None:
+    """All stages.
+
+    Raises:
+        DbperfError: a stage failed.
+        asyncio.CancelledError: the run was interrupted.
+    """
+    await before.database(lab)
+    await before.seed_reference(lab)
+    await before.target(lab)
+    await under_load.load(lab)
+    await after.plans(lab)
+    await after.flames(lab)
+    after.trace(lab)
+    await after.advice(lab)
+    await after.proof(lab)
+    after.verdicts(lab)

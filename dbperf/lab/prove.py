@@ -1,0 +1,154 @@
+"""Index proof in a run: verifies the advice on a database that may be written to, then asks the endpoints again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import msgspec
+
+from dbperf.errors import DbperfError
+from dbperf.indexes.advise import Request, advise
+from dbperf.indexes.sessions import read_source, shadow_planner
+from dbperf.indexes.verify import VerifyOptions, verify
+from dbperf.indexes.verify_endpoints import compare_loads
+from dbperf.indexes.workload import Workload, checked, read_workload
+from dbperf.phase3.levels import QUERY_LEVELS, QueryLevel
+from dbperf.postgres.query_times import index_of, query_times
+from dbperf.records.advice import Advice
+from dbperf.records.load import Load, Quantile
+from dbperf.records.plans import Plan
+from dbperf.records.proof import Proof, QueryProof
+from dbperf.records.rundir import RunDirectory
+from dbperf.records.shadow import WorkloadStatement
+from dbperf.resources import sql
+from dbperf.stats.hdr import Latencies
+from dbperf.stats.quantiles import quantile
+from dbperf.units import format_ms
+
+EXECUTIONS = 120
+"""Of each query with a limit: enough for an interval of P95."""
+CHALLENGERS = 2
+STATEMENT_S = 2.0
+ADVICE_S = 20.0
+
+
+async def advise_with_queries(
+    directory: RunDirectory, dsn: str, queries: Sequence[QueryLevel] = QUERY_LEVELS
+) -> Advice:
+    """The advice for a run's statements together with queries that have limits of their own.
+
+    Raises:
+        DbperfError: the catalog can't be read, or the shadow can't be made.
+    """
+    catalog, _ = await read_source(dsn, None, directory.path)
+    workload = workload_with(read_workload(directory.path), queries)
+    async with shadow_planner(catalog) as planner:
+        return await advise(catalog, workload, planner, Request(time_limit_s=ADVICE_S))
+
+
+def workload_with(workload: Workload, queries: Sequence[QueryLevel]) -> Workload:
+    """A workload with queries of the specification; those that are in it already count once more."""
+    added = checked([WorkloadStatement(id=q.id, text=sql(q.file), calls=1.0) for q in queries])
+    both = checked([*workload.statements, *added.statements])
+    return Workload(statements=both.statements, skipped=[*workload.skipped, *added.skipped])
+
+
+async def prove_on(
+    directory: RunDirectory,
+    dsn: str,
+    advice: Advice,
+    *,
+    queries: Sequence[QueryLevel] = (),
+    load_again: Callable[[], Awaitable[Load]] | None = None,
+    options: VerifyOptions | None = None,
+    on_event: Callable[[str], None] | None = None,
+) -> Proof:
+    """Proves advice on a run's own statements and leaves what helps in place, then compares the endpoints.
+
+    Args:
+        directory: has the statements, and the load before.
+        dsn: a database that may be written to: the embedded one, or the caller has asked (`dbperf.lab.safety`).
+        advice: see `advise_with_queries`.
+        queries: with limits; they are timed before the first index is built and after the last.
+        load_again: the same load once more; without it no endpoints are compared.
+        options: of the verification; by default what helps stays, and two candidates that the advice rejected are
+            tried as well.
+        on_event: is told what happens.
+
+    Raises:
+        DbperfError: see `dbperf.indexes.verify.verify`.
+    """
+    say = on_event or (lambda _: None)
+    workload = workload_with(read_workload(directory.path), queries)
+    before = [await _timed(dsn, q, say) for q in queries]
+    options = options or VerifyOptions(keep=True, challengers=CHALLENGERS, statement_s=STATEMENT_S)
+    asked = frozenset(q.id for q in queries if q.plan is not None)
+    options = replace(options, must_use_index=options.must_use_index | asked)
+    proof = await verify(dsn, workload, advice, options=options, on_event=say)
+    after = [await _timed(dsn, q, say) for q in queries]
+    judged = [_judged(q, b, a) for q, b, a in zip(queries, before, after, strict=True)]
+    endpoints = []
+    if load_again is not None:
+        say("the same load again")
+        endpoints = compare_loads(directory.read(Load), await load_again())
+    return msgspec.structs.replace(proof, queries=judged, endpoints=endpoints)
+
+
+Timed = tuple[Latencies, Plan] | DbperfError
+
+
+async def _timed(dsn: str, query: QueryLevel, say: Callable[[str], None]) -> Timed:
+    try:
+        times, plan = await query_times(dsn, sql(query.file), executions=EXECUTIONS, draw=query.draw_parameters)
+    except DbperfError as e:
+        return e
+    latencies = Latencies.of_ms(times)
+    say(f"{query.id}: P95 {format_ms(quantile(latencies, 0.95).value_ms)}")
+    return latencies, plan
+
+
+def _judged(query: QueryLevel, before: Timed, after: Timed) -> QueryProof:
+    if isinstance(before, DbperfError) or isinstance(after, DbperfError):
+        failed = after if isinstance(after, DbperfError) else before
+        assert isinstance(failed, DbperfError)
+        return QueryProof(
+            id=query.id, title=query.title, limit_ms=query.p95_ms, wanted_plan=query.plan, executions=0,
+            p95_before_ms=None, p95_after_ms=None, p95_after_low_ms=None, p95_after_high_ms=None, index=None,
+            verdict="cant_tell", reason=failed.message,
+        )  # fmt: skip
+    p95 = quantile(after[0], 0.95)
+    index = index_of(after[1])
+    verdict, reason = _against(query, p95, index)
+    return QueryProof(
+        id=query.id,
+        title=query.title,
+        limit_ms=query.p95_ms,
+        wanted_plan=query.plan,
+        executions=EXECUTIONS,
+        p95_before_ms=quantile(before[0], 0.95).value_ms,
+        p95_after_ms=p95.value_ms,
+        p95_after_low_ms=p95.ci_low_ms,
+        p95_after_high_ms=p95.ci_high_ms,
+        index=index,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _against(query: QueryLevel, p95: Quantile, index: str | None) -> tuple[Literal["pass", "fail", "cant_tell"], str]:
+    words = f"P95 {format_ms(p95.value_ms)} of at most {format_ms(query.p95_ms)}"
+    if query.plan is not None and index is None:
+        return "fail", f"{words}; its plan uses no index"
+    if p95.ci_low_ms is not None and p95.ci_low_ms > query.p95_ms:
+        return "fail", words
+    if p95.ci_high_ms is not None and p95.ci_high_ms <= query.p95_ms:
+        return "pass", words
+    return "cant_tell", f"{words}, with an interval of {format_ms(p95.ci_low_ms)} to {format_ms(p95.ci_high_ms)}"
+
+
+def proof_words(proof: Proof) -> str:
+    """One line: how many of the indexes are worth keeping."""
+    count = {v: sum(i.verdict == v for i in proof.indexes) for v in ("keep", "reject", "cant_tell")}
+    return f"{count['keep']} to keep, {count['reject']} rejected, {count['cant_tell']} can't be told"

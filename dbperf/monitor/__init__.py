@@ -1,0 +1,1 @@
+"""The Prometheus exporter (`dbperf serve`). Alert rules for it are in `monitor/prometheus/`."""

@@ -1,0 +1,105 @@
+"""Figures of a k6 summary: `--summary-export FILE`, or the `data` that handleSummary() receives.
+
+Both are summaries: percentiles without samples. In `http_req_failed`, "passes" counts the requests that failed (the
+metric's condition held), so the rate is used, not these names (grafana.com/docs/k6, metrics reference).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from dbperf.errors import RecordError
+from dbperf.records.comparison import Conditions, CustomFigure, Measurement, Side
+from dbperf.records.load import Quantile
+from dbperf.records.locate import line_of
+from dbperf.regress.checks import check, number
+from dbperf.regress.compare import Figures
+
+_TRENDS = {"med": 0.5, "p(50)": 0.5, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99, "p(99.9)": 0.999}
+_TAGGED = re.compile(r"(?P<metric>[A-Za-z_0-9]+)\{(?P<tags>.*)\}")
+_OWN = re.compile(r"(http_|data_|iteration|vus|checks|group_duration|dropped_iterations|ws_|grpc_|browser_)")
+ALL = "all requests"
+
+
+def read_k6(path: Path, data: bytes, content: dict[str, Any]) -> Figures:
+    """Figures of a k6 summary, already decoded.
+
+    Raises:
+        RecordError: fields are missing or impossible.
+    """
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, metric in content["metrics"].items():
+        if not isinstance(metric, dict):
+            raise RecordError(f"{path}, line {line_of(data, ('metrics', name))}: metric {name!r} is no table")
+        metrics[name] = metric.get("values", metric)
+    reader = _Reader(path, data, metrics)
+    state = content.get("state")
+    run_ms = state.get("testRunDurationMs") if isinstance(state, dict) else None
+    duration_s = number(run_ms, f"{path}, field state.testRunDurationMs") / 1e3 if run_ms is not None else None
+    if duration_s is None and (rate := reader.maybe("http_reqs", "rate")):
+        duration_s = reader.value("http_reqs", "count") / rate
+    users = reader.maybe("vus_max", "max", "value")
+    conditions = Conditions(
+        users=int(users) if users is not None else None, duration_s=round(duration_s, 1) if duration_s else None
+    )
+    measurements = [reader.whole(conditions), *reader.tagged(conditions)]
+    check([m for m in measurements if m.requests is not None] or measurements, str(path))
+    side = Side(source=str(path), kind="k6", provenance="measured")
+    return Figures(side=side, measurements=measurements)
+
+
+class _Reader:
+    def __init__(self, path: Path, data: bytes, metrics: dict[str, dict[str, Any]]) -> None:
+        self.path, self.data, self.metrics = path, data, metrics
+
+    def whole(self, conditions: Conditions) -> Measurement:
+        requests = int(self.value("http_reqs", "count"))
+        failed = self.maybe("http_req_failed", "rate", "value") or 0.0
+        custom = [c for name, values in self.metrics.items() if (c := self._custom(name, values)) is not None]
+        return Measurement(
+            subject=ALL, conditions=conditions, requests=requests, errors=round(failed * requests),
+            requests_per_s=self.maybe("http_reqs", "rate"), quantiles=self._quantiles("http_req_duration"),
+            custom=custom,
+        )  # fmt: skip
+
+    def tagged(self, conditions: Conditions) -> list[Measurement]:
+        """Sub-metrics of http_req_duration: `{name:login}` and the like, which exist where a threshold names them."""
+        found = []
+        for name in self.metrics:
+            m = _TAGGED.fullmatch(name)
+            if m and m["metric"] == "http_req_duration" and m["tags"] != "expected_response:true":
+                tag = m["tags"].removeprefix("name:")
+                found.append(Measurement(subject=tag, conditions=conditions, quantiles=self._quantiles(name)))
+        return found
+
+    def _quantiles(self, name: str) -> list[Quantile]:
+        values = self.metrics.get(name)
+        if values is None:
+            raise RecordError(f"{self.path}: metric {name!r} is missing", hint="did the script send HTTP requests?")
+        found = {q: self._number(name, key) for key, q in _TRENDS.items() if key in values}
+        return [Quantile(q=q, value_ms=v) for q, v in sorted(found.items())]
+
+    def _custom(self, name: str, values: dict[str, Any]) -> CustomFigure | None:
+        if _OWN.match(name) or "{" in name:
+            return None
+        for key, unit in (("rate", "share"), ("value", "count"), ("p(95)", "ms"), ("count", "count")):
+            # A counter has a rate too, which is per second; its count is the figure.
+            if key in values and not (key == "rate" and "count" in values):
+                return CustomFigure(name=name, value=self._number(name, key), unit=unit)  # type: ignore[arg-type]  # one of the literals above
+        return None
+
+    def value(self, name: str, *keys: str) -> float:
+        found = self.maybe(name, *keys)
+        if found is None:
+            raise RecordError(f"{self.path}: metric {name!r} with {' or '.join(keys)!r} is missing")
+        return found
+
+    def maybe(self, name: str, *keys: str) -> float | None:
+        values = self.metrics.get(name, {})
+        return next((self._number(name, k) for k in keys if k in values), None)
+
+    def _number(self, name: str, key: str) -> float:
+        line = line_of(self.data, ("metrics", name, key))
+        return number(self.metrics[name][key], f"{self.path}, line {line}, field metrics.{name}.{key}")

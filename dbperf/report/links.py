@@ -1,0 +1,58 @@
+"""What belongs to what: endpoint to statement, statement to endpoint, index to statement."""
+
+from __future__ import annotations
+
+import re
+
+from dbperf.records.advice import Recommendation
+from dbperf.records.trace import EndpointTrace, TraceStatement
+from dbperf.report.model import EndpointReport, Report, StatementReport
+
+_PARAMETER = re.compile(r"\{[^{}]*\}")
+
+
+class Links:
+    """Looks up across the parts of a report."""
+
+    def __init__(self, report: Report) -> None:
+        statements = report.statements.statements if report.statements else []
+        self._by_id = {s.queryid: s for s in reversed(statements)}
+        self._by_fingerprint = {s.fingerprint: s for s in reversed(statements)}
+        self._endpoints = {_route(e.name): e for e in reversed(report.endpoints)}
+        self._traces = {_route(t.route): t for t in report.trace.endpoints} if report.trace else {}
+        self._recommendations = report.advice.recommendations if report.advice else []
+
+    def statement(self, queryid: int | str | None = None, fingerprint: str | None = None) -> StatementReport | None:
+        """The statement of an id or a fingerprint, where the report holds it."""
+        found = self._by_id.get(str(queryid)) if queryid is not None else None
+        return found or (self._by_fingerprint.get(fingerprint) if fingerprint else None)
+
+    def trace_of(self, endpoint: str) -> EndpointTrace | None:
+        """What was traced of an endpoint. Names of path parameters may differ between suite and application."""
+        return self._traces.get(_route(endpoint))
+
+    def endpoint(self, route: str | None) -> EndpointReport | None:
+        """The (first stage of the) endpoint of a route."""
+        return self._endpoints.get(_route(route)) if route else None
+
+    def users_of(self, s: StatementReport) -> list[tuple[EndpointTrace, TraceStatement]]:
+        """The traced endpoints that run a statement, the one that spends most on it first."""
+        found = [
+            (trace, x)
+            for trace in self._traces.values()
+            for x in trace.statements
+            if (x.queryid is not None and str(x.queryid) == s.queryid) or (x.fingerprint == s.fingerprint)
+        ]
+        return sorted(found, key=lambda f: -f[1].total_ms)
+
+    def recommendations_for(self, s: StatementReport) -> list[tuple[int, Recommendation]]:
+        """The recommended indexes that a statement would use, with their numbers (from 1)."""
+        return [(i, r) for i, r in enumerate(self._recommendations, 1) if s.queryid in r.statements]
+
+
+def _route(name: str) -> str:
+    """
+    >>> _route("GET /cases/{case_id}/x") == _route("GET /cases/{id}/x")
+    True
+    """
+    return _PARAMETER.sub("{}", name)

@@ -1,0 +1,1 @@
+"""Histograms, percentiles with intervals, comparisons: pure, over numpy only."""

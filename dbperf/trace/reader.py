@@ -1,0 +1,200 @@
+"""Reads the files that traced processes wrote. A file whose process was killed is read up to its last whole line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dbperf.errors import RecordError
+from dbperf.trace.state import Event
+from dbperf.trace.stream import SUFFIX, VERSION
+
+_STATUS = re.compile(r"(\d+)$")
+"""The count in a driver's status: "UPDATE 3", "INSERT 0 3"."""
+
+
+@dataclass
+class TextInfo:
+    """A statement's text and what samples said of its rows."""
+
+    text: str
+    row_bytes: float | None = None
+    wide: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Request:
+    """One request as it was written. Times are wall clock nanoseconds."""
+
+    process: int
+    request_id: int
+    route: str
+    status: int
+    started_ns: int
+    duration_ns: int
+    background_ns: int
+    response_bytes: int
+    gc_ns: int
+    lost: int
+    failed: bool
+    finished: bool
+    events: list[Event]
+    """With the process's own text and source numbers replaced by those of the `Stream`."""
+
+
+@dataclass
+class Block:
+    source: int
+    started_ns: int
+    duration_ns: int
+    process: int
+    request_id: int
+
+
+@dataclass
+class Stream:
+    """The contents of all files of a folder, numbered together."""
+
+    texts: list[TextInfo] = field(default_factory=list)
+    sources: list[tuple[str, int, str]] = field(default_factory=lambda: [("", 0, "")])
+    requests: list[Request] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    collections: list[tuple[int, int, int]] = field(default_factory=list)
+    """Start, duration (ns) and generation of garbage collections."""
+    handlers: dict[str, str] = field(default_factory=dict)
+    """Route to "file:line function"."""
+    processes: int = 0
+    complete: bool = True
+    notes: list[str] = field(default_factory=list)
+
+
+def read_folder(folder: Path) -> Stream:
+    """Everything that processes wrote to a folder.
+
+    Raises:
+        RecordError: the folder holds no trace, or a file is none.
+    """
+    files = sorted(folder.glob(f"*{SUFFIX}"))
+    if not files:
+        raise RecordError(f"{folder} holds no trace (*{SUFFIX})", hint="was a request made while the trace ran?")
+    stream = Stream()
+    text_ids: dict[str, int] = {}
+    source_ids: dict[tuple[str, int], int] = {}
+    for number, path in enumerate(files):
+        _File(path, number, stream, text_ids, source_ids).read()
+    stream.requests.sort(key=lambda r: r.started_ns)
+    return stream
+
+
+class _File:
+    def __init__(
+        self, path: Path, number: int, stream: Stream, text_ids: dict[str, int], source_ids: dict[tuple[str, int], int]
+    ) -> None:
+        self.path = path
+        self.number = number
+        self.stream = stream
+        self.text_ids = text_ids
+        self.source_ids = source_ids
+        self.texts: dict[int, int] = {-1: -1}
+        self.sources: dict[int, int] = {0: 0}
+        self.requests: dict[int, Request] = {}
+        self.offset_ns = 0
+
+    def read(self) -> None:
+        stream = self.stream
+        ended = False
+        started = False
+        decoder = msgspec.json.Decoder()
+        try:
+            with self.path.open("rb") as f:
+                for number, line in enumerate(f, 1):
+                    try:
+                        item = decoder.decode(line)
+                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        if not line.endswith(b"\n"):
+                            break  # the process was killed in the middle of a line
+                        raise RecordError(f"{self.path}, line {number}: not a line of a trace") from None
+                    if number == 1:
+                        self._header(item)
+                        started = True
+                    elif item[0] == "e":
+                        ended = True
+                    else:
+                        self._item(item)
+        except OSError as e:
+            raise RecordError(f"{self.path} can't be read: {e.strerror}") from e
+        except (IndexError, KeyError, TypeError, ValueError) as e:
+            raise RecordError(f"{self.path} is no trace of this version", hint="trace again") from e
+        if started:
+            stream.processes += 1
+        if not ended:
+            stream.complete = False
+            stream.notes.append(f"{self.path.name}: the process was still running, or was killed")
+        stream.requests.extend(self.requests.values())
+
+    def _header(self, item: Any) -> None:
+        if not isinstance(item, list) or item[:1] != ["h"] or item[1] != VERSION:
+            raise RecordError(f"{self.path} is no trace of this version of dbperf", hint="trace again")
+        self.offset_ns = item[3] - item[4]
+
+    def _item(self, item: list[Any]) -> None:
+        kind = item[0]
+        if kind in ("r", "u"):
+            (_, request_id, method, route, status, started, duration, background, size, gc_ns, lost, failed, events) = (
+                item
+            )
+            self.requests[request_id] = Request(
+                process=self.number, request_id=request_id, route=f"{method} {route}", status=status,
+                started_ns=started + self.offset_ns, duration_ns=duration, background_ns=background,
+                response_bytes=size, gc_ns=gc_ns if kind == "r" else 0, lost=lost, failed=failed,
+                finished=kind == "r", events=[self._event(e) for e in events],
+            )  # fmt: skip
+        elif kind == "t":
+            self.texts[item[1]] = self._number(self.text_ids, item[2])
+        elif kind == "s":
+            _, number, file, line, function = item
+            key = (file, line)
+            if key not in self.source_ids:
+                self.source_ids[key] = len(self.stream.sources)
+                self.stream.sources.append((file, line, function))
+            self.sources[number] = self.source_ids[key] if file else 0
+        elif kind == "w":
+            info = self.stream.texts[self.texts[item[1]]]
+            info.row_bytes, info.wide = item[2], item[3]
+        elif kind == "l":
+            if item[1] in self.requests:
+                self.requests[item[1]].events.append(self._event(item[2]))
+        elif kind == "b":
+            _, source, started, duration, request_id = item
+            self.stream.blocks.append(
+                Block(self.sources[source], started + self.offset_ns, duration, self.number, request_id)
+            )
+        elif kind == "g":
+            self.stream.collections.append((item[1] + self.offset_ns, item[2], item[3]))
+        elif kind == "p":
+            _, route, file, line, function = item
+            self.stream.handlers[route] = f"{file}:{line} {function}"
+        elif kind == "n":
+            self.stream.complete = False
+            self.stream.notes.append(item[1])
+
+    def _number(self, ids: dict[str, int], text: str) -> int:
+        found = ids.get(text)
+        if found is None:
+            found = ids[text] = len(self.stream.texts)
+            self.stream.texts.append(TextInfo(text))
+        return found
+
+    def _event(self, e: list[Any]) -> Event:
+        kind, text, source, started, ended, rows, executions, same, connection, failed = e
+        if isinstance(rows, str):
+            m = _STATUS.search(rows)
+            rows = int(m[1]) if m else None
+        return Event(
+            kind, self.texts[text], self.sources[source], started + self.offset_ns, ended + self.offset_ns, rows,
+            executions, same, connection, failed,
+        )  # fmt: skip

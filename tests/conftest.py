@@ -1,0 +1,98 @@
+"""Fixtures that every test may use: real servers and throw-away databases."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.pgserver import PgServer, bindir_15, bindir_18
+
+_counter = itertools.count()
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of its own for one test."""
+
+    dsn: str
+    name: str
+    server: PgServer
+    major: int
+
+    def psql(self, sql: str) -> str:
+        return self.server.psql(sql, self.name)
+
+
+@pytest.fixture(scope="session")
+def server_18() -> Iterator[PgServer]:
+    """PostgreSQL 18 from the embedded wheel, shared by the tests of one process."""
+    server = PgServer(bindir_18())
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def server_15() -> Iterator[PgServer]:
+    """Debian's PostgreSQL 15 (.ci/run installs it)."""
+    server = PgServer(bindir_15())
+    yield server
+    server.close()
+
+
+def _database(server: PgServer, major: int) -> Iterator[Database]:
+    name = f"t{os.getpid()}_{next(_counter)}"
+    server.psql(f"CREATE DATABASE {name}")
+    yield Database(server.dsn(name), name, server, major)
+    server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def db_18(server_18: PgServer) -> Iterator[Database]:
+    yield from _database(server_18, 18)
+
+
+@pytest.fixture
+def db_15(server_15: PgServer) -> Iterator[Database]:
+    yield from _database(server_15, 15)
+
+
+@pytest.fixture(params=[15, 18])
+def db(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A fresh database on PostgreSQL 15 and on 18; narrow it with ``@pytest.mark.pg(">= 16")``."""
+    major: int = request.param
+    yield from _database(request.getfixturevalue(f"server_{major}"), major)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out the versions that a `pg` marker excludes: deselected, not skipped, so that CI can forbid skips."""
+    kept = []
+    for item in items:
+        mark = item.get_closest_marker("pg")
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if mark and "db" in params and not _satisfies(params["db"], mark.args[0]):
+            continue
+        kept.append(item)
+    items[:] = kept
+
+
+def _satisfies(major: int, spec: str) -> bool:
+    m = re.fullmatch(r"(>=|<=|<|>|==)\s*(\d+)", spec)
+    assert m, f"pg({spec!r}): write it as '>= 16'"
+    other = int(m[2])
+    return {">=": major >= other, "<=": major <= other, "<": major < other, ">": major > other, "==": major == other}[
+        m[1]
+    ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test that CI can't run is a hole in CI, not a detail: it fails the session."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and (skipped := reporter.stats.get("skipped")):
+        reporter.write_line(f"{len(skipped)} tests were skipped; in CI that is a failure")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,68 @@
+"""Several load processes: on one machine, and on three as far as the network can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.httpserver import FaultyServer
+
+SUITE = """
+name = "fleet"
+[[stages]]
+users = 6
+ramp = "1s"
+duration = "{duration}"
+[[endpoints]]
+path = "/delay?ms=20"
+[think_time]
+min = "30ms"
+"""
+ROOT = Path(__file__).parents[2]
+
+
+def test_processes_share_the_users_and_regions_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(SUITE.format(duration="3s"))
+    with FaultyServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "dbperf", "load", "fleet.toml", "--url", server.url, "--out", "run", "--format",
+             "json", "--processes", "2", "--region", "near", "--region", "far=80ms"],
+            capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["generator"]["processes"] == 2
+    load = json.loads((tmp_path / "run" / "load.json").read_text())
+    (stage,) = load["stages"]
+    regions = {r["region"]: r for r in stage["regions"]}
+    assert sum(r["requests"] for r in regions.values()) == stage["requests"] > 50
+    p50 = {name: r["endpoints"][0]["quantiles"][0]["value_ms"] for name, r in regions.items()}
+    assert p50["far"] - p50["near"] == pytest.approx(80, abs=30)
+
+
+@pytest.mark.slow
+def test_a_worker_on_another_machine_is_lost_in_the_middle(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(SUITE.format(duration="12s"))
+    own = [] if os.geteuid() == 0 else ["-U", "-r"]
+    done = subprocess.run(
+        ["unshare", *own, "-n", "-m", "bash", "tests/support/fleet.sh", sys.executable, str(tmp_path),
+         str(tmp_path / "fleet.toml")],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=150,
+    )  # fmt: skip
+    said = "".join(p.read_text() for p in tmp_path.glob("*.txt"))
+    assert done.returncode == 0, done.stderr + said
+    found = json.loads((tmp_path / "master.json").read_text())
+    assert found["complete"]
+    assert any("(far) was lost" in note for note in found["notes"])
+    load = json.loads((tmp_path / "run" / "load.json").read_text())
+    (stage,) = load["stages"]
+    near, far = sorted(stage["regions"], key=lambda r: r["requests"], reverse=True)
+    assert (near["region"], far["region"]) == ("near", "far")
+    # Three seconds of three users at about 130 ms each were finished before it died, and are kept.
+    assert 20 <= far["requests"] <= 120
+    assert near["requests"] + far["requests"] == stage["requests"]

@@ -1,0 +1,235 @@
+"""The report in Debian's Chromium: nothing leaves it, nothing foreign runs in it, and it works as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from dbperf.report import write_report
+from tests.support.sample_run import sample_run
+
+pytestmark = pytest.mark.browser
+CHROMIUM = "/usr/bin/chromium"
+ARGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(sample_run(tmp_path_factory.mktemp("browser") / "run")).html.as_uri()
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(url)
+    yield page
+    context.close()
+
+
+def test_nothing_is_requested_and_nothing_complains(browser: Browser, url: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    requests: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda r: requests.append(r.url))
+    page.on("console", lambda m: complaints.append(m.text))
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.goto(url)
+    page.wait_for_timeout(200)
+    context.close()
+    assert requests == [url]
+    assert complaints == []
+
+
+def test_the_policy_is_in_force(page: Page) -> None:
+    """What an attacker could add does not run: the browser refuses it, not only our escaping."""
+    blocked = page.evaluate(
+        """() => new Promise(done => {
+            const seen = [];
+            document.addEventListener('securitypolicyviolation', e => seen.push(e.effectiveDirective));
+            const script = document.createElement('script');
+            script.textContent = 'window.ran = 1';
+            document.body.append(script);
+            const image = new Image();
+            image.src = 'http://127.0.0.1:9/x.png';
+            document.body.append(image);
+            document.body.setAttribute('style', 'color: red');
+            setTimeout(() => done({seen, ran: window.ran ?? null}), 150);
+        })"""
+    )
+    assert blocked["ran"] is None
+    assert {"script-src-elem", "img-src", "style-src-attr"} <= set(blocked["seen"])
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path, javascript: bool) -> None:
+    written = write_report(sample_run(tmp_path / "run", hostile=True))
+    context = browser.new_context(java_script_enabled=javascript)
+    page = context.new_page()
+    dialogs: list[str] = []
+    complaints: list[str] = []
+    page.on("dialog", lambda d: dialogs.append(d.message))
+    page.on("console", lambda m: complaints.append(m.text))
+    page.goto(written.html.as_uri())
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 1
+    if javascript:
+        page.fill('[data-filter="statements-table"]', "pwned")
+        page.locator("figure").first.hover()
+        page.locator("[data-copy]").first.click()
+        assert page.evaluate("window.pwned ?? null") is None
+    assert (dialogs, complaints) == ([], [])
+    context.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_no_horizontal_scrolling_at_any_width(
+    browser: Browser, url: str, width: int, theme: Literal["light", "dark"]
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=theme)
+    page = context.new_page()
+    page.goto(url)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
+
+
+def test_tables_sort_by_value_not_by_text(page: Page) -> None:
+    column = page.locator("#statements-table tbody td[data-l='Mean']")
+    page.locator("#statements-table").get_by_role("button", name="Mean").click()
+    values = [float(v or 0) for v in column.evaluate_all("cells => cells.map(c => c.dataset.v)")]
+    assert values == sorted(values, reverse=True)
+    page.locator("#statements-table").get_by_role("button", name="Mean").press("Enter")
+    values = [float(v or 0) for v in column.evaluate_all("cells => cells.map(c => c.dataset.v)")]
+    assert values == sorted(values)
+    header = page.locator("#statements-table th", has_text="Mean")
+    assert header.get_attribute("aria-sort") == "ascending"
+
+
+def test_filtering_shows_matching_rows_and_counts_them(page: Page) -> None:
+    rows = page.locator("#statements-table tbody tr")
+    total = rows.count()
+    box = page.locator('[data-filter="statements-table"]')
+    box.fill("execution_log select")
+    shown = page.locator("#statements-table tbody tr:visible")
+    texts = shown.all_text_contents()
+    assert 0 < len(texts) < total
+    assert all("execution_log" in t for t in texts)
+    assert page.locator('[data-count="statements-table"]').text_content() == f"{len(texts)} of {total}"
+    box.press("Escape")
+    assert shown.count() == total
+
+
+def test_copying_puts_the_statement_on_the_clipboard(page: Page) -> None:
+    block = page.locator(".finding .code").first
+    block.locator("button").click()
+    expected = block.locator("code").text_content()
+    assert page.evaluate("navigator.clipboard.readText()") == expected
+    assert expected is not None
+    assert expected.startswith("CREATE INDEX")
+
+
+def test_the_theme_switches_and_is_kept(page: Page) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.locator("[data-theme-toggle]").click()
+    dark = page.evaluate(background)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(background) == dark
+
+
+def test_links_lead_from_a_fact_to_the_plan_node_also_when_folded(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
+    page.locator(".fact a").nth(2).click()
+    node = page.locator("#statement-1-n2")
+    node.wait_for(state="visible")
+    assert "Seq Scan" in (node.text_content() or "")
+    assert page.evaluate("document.querySelector('#statement-1').open")
+
+
+def test_charts_read_out_values_by_pointer_and_by_keyboard(page: Page) -> None:
+    figure = page.locator("figure").first
+    tip = figure.locator(".tip")
+    figure.locator("svg.chart").hover()
+    assert "requests" in (tip.text_content() or "")
+    figure.focus()
+    page.keyboard.press("ArrowRight")
+    first = tip.text_content()
+    page.keyboard.press("ArrowRight")
+    assert tip.text_content() != first
+    page.keyboard.press("Escape")
+    assert tip.text_content() == ""
+
+
+def test_everything_reads_without_javascript(browser: Browser, url: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url)
+    assert page.locator("#statements-table tbody tr:visible").count() == 14
+    assert page.locator("svg.chart").first.is_visible()
+    assert page.locator("[data-copy]:visible, [data-filter]:visible, [data-theme-toggle]:visible").count() == 0
+    page.locator("#statement-3 summary").click()
+    assert page.locator("#statement-3 pre").is_visible()
+    context.close()
+
+
+def test_every_control_is_reached_by_keyboard(page: Page) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    unreachable = page.evaluate(
+        """() => [...document.querySelectorAll('a[href], button, input, summary')]
+            .filter(e => e.checkVisibility() && e.tabIndex < 0).map(e => e.outerHTML)"""
+    )
+    assert unreachable == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_violation(browser: Browser, url: str, theme: Literal["light", "dark"], width: int) -> None:
+    """axe-core's rules (WCAG 2.2 and best practice), everything unfolded."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(url)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    told = [(v["id"], v["impact"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found["violations"]]
+    assert told == []
+    assert len(found["passes"]) > 30
+    context.close()
+
+
+def test_printing_unfolds_everything(page: Page) -> None:
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count() > 0
+    assert len(page.pdf(format="A4")) > 10_000

@@ -1,0 +1,220 @@
+"""`dbperf run` from nothing to a report: figures checked against each other, and every way to end early."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from dbperf.records.advice import Advice
+from dbperf.records.flames import Flames
+from dbperf.records.load import Load
+from dbperf.records.plans import Plans
+from dbperf.records.proof import Proof
+from dbperf.records.rundir import RunDirectory
+from dbperf.records.statements import Statements
+from dbperf.records.trace import Trace
+from dbperf.records.verdicts import Verdicts
+from dbperf.units import format_ms
+from tests.support.cli import dbperf, environment, left_behind, started
+
+QUICK = ("run", "--quick", "--duration", "6s", "--warm-up", "1s")
+STAGES = ("database", "seed", "target", "load", "statements", "plans", "flames", "trace", "advice", "proof", "verdicts")
+
+
+@dataclass(frozen=True)
+class Quick:
+    done: subprocess.CompletedProcess[str]
+    path: Path
+    env: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    """One real run at smoke scale."""
+    folder = tmp_path_factory.mktemp("run")
+    env = environment(folder / "home")
+    done = dbperf(*QUICK, "--out", "r", "--format", "json", env=env, cwd=folder)
+    assert done.returncode in (0, 1), done.stderr
+    return Quick(done, folder / "r", env)
+
+
+def test_it_ends_complete_with_every_stage_done(quick: Quick) -> None:
+    run = RunDirectory.open(quick.path)
+    assert run.manifest.status == "complete"
+    assert run.manifest.provenance == "measured"
+    assert [s.name for s in run.manifest.stages] == list(STAGES)
+    assert {s.status for s in run.manifest.stages} == {"done"}
+    assert run.manifest.server is not None
+    assert run.manifest.server.embedded
+    assert run.manifest.server.version_num >= 180000
+    assert {e.name for e in run.manifest.server.extensions} >= {"pg_stat_statements", "vector"}
+    assert run.manifest.target is not None
+    assert run.manifest.target.origin == "reference"
+    assert run.manifest.load_profile is not None
+    assert run.manifest.load_profile.users == 5
+    assert not left_behind(quick.env)
+
+
+def test_the_exit_code_and_the_last_line_are_the_verdict(quick: Quick) -> None:
+    verdicts = RunDirectory.open(quick.path).read(Verdicts)
+    printed = json.loads(quick.done.stdout)
+    assert printed["verdict"] == verdicts.overall
+    assert Path(quick.path.parent, printed["report"]).is_file()
+    assert quick.done.returncode == (1 if verdicts.overall == "fail" else 0)
+
+
+def test_the_load_adds_up(quick: Quick) -> None:
+    run = RunDirectory.open(quick.path)
+    load = run.read(Load)
+    assert load.complete
+    [stage] = load.stages
+    assert stage.requests == sum(e.requests for e in stage.endpoints)
+    opened_s = (stage.started_at - load.started_at).total_seconds()
+    closed_s = (stage.ended_at - load.started_at).total_seconds()
+    inside = sum(s.requests for s in load.seconds if opened_s + 1 <= s.at_s < closed_s - 1)
+    around = sum(s.requests for s in load.seconds if opened_s - 1 <= s.at_s < closed_s + 1)
+    assert inside <= stage.requests <= around
+    for endpoint in stage.endpoints:
+        assert endpoint.latency.count <= endpoint.requests
+        assert endpoint.errors == sum(e.count for e in endpoint.errors_by_kind)
+        for q in endpoint.quantiles:
+            if q.value_ms is not None and q.ci_low_ms is not None and q.ci_high_ms is not None:
+                assert q.ci_low_ms <= q.value_ms <= q.ci_high_ms
+    assert sum(e.errors for e in stage.endpoints) == 0
+    assert run.manifest.load_profile is not None
+    assert {e.name for e in stage.endpoints} <= set(run.manifest.load_profile.mix)
+    assert "POST /reflection/analyze" in {e.name for e in stage.endpoints}
+
+
+def test_the_statements_belong_to_the_load(quick: Quick) -> None:
+    run = RunDirectory.open(quick.path)
+    statements, load = run.read(Statements), run.read(Load)
+    [stage] = load.stages
+    assert statements.validity.complete
+    measured_s = (stage.ended_at - stage.started_at).total_seconds()
+    assert statements.window.seconds == pytest.approx(measured_s, abs=1.5)
+    assert sum(s.share for s in statements.statements) == pytest.approx(1, abs=0.01)
+    assert sum(s.total_ms for s in statements.statements) == pytest.approx(statements.total_ms, rel=0.01)
+    assert not [s.text for s in statements.statements if "pg_stat_statements" in s.text]
+    logs = [s for s in statements.statements if "execution_log" in s.text]
+    assert logs
+    assert all(s.calls_per_request is not None and s.calls_per_request > 0 for s in logs)
+
+
+def test_the_top_statements_have_plans(quick: Quick) -> None:
+    run = RunDirectory.open(quick.path)
+    plans, statements = run.read(Plans), run.read(Statements)
+    assert len(plans.plans) == min(10, len(statements.statements))
+    assert {p.queryid for p in plans.plans} <= {s.queryid for s in statements.statements}
+    planned = [p for p in plans.plans if p.plan is not None]
+    assert len(planned) >= len(plans.plans) / 2
+    assert any("execution_log" in (n or "") for p in planned if p.plan for n in [p.plan.root.relation, p.text])
+
+
+def test_the_naive_target_gets_what_it_lacks(quick: Quick) -> None:
+    run = RunDirectory.open(quick.path)
+    advice, trace = run.read(Advice), run.read(Trace)
+    assert any(r.table.endswith("execution_log") for r in advice.recommendations)
+    assert advice.cost_after < advice.cost_before
+    proof = run.read(Proof)
+    [kept] = [p for p in proof.indexes if p.table.endswith("execution_log") and p.verdict == "keep"][:1]
+    assert kept.statements[0].ratio is not None
+    assert not proof.kept
+    html = (quick.path / "report.html").read_text(encoding="utf-8")
+    assert "Measured: keep." in html
+    assert kept.name in html
+    found = {(e.route, f.rule_id) for e in trace.endpoints for f in e.findings}
+    assert ("POST /reflection/batch", "n_plus_one") in found
+
+
+def test_flame_graphs_reach_from_the_endpoint_to_the_plan_node(quick: Quick) -> None:
+    flames = RunDirectory.open(quick.path).read(Flames)
+    assert 2 <= len(flames.endpoints) <= 4
+    kinds = set()
+    for flame in flames.endpoints:
+        assert flame.requests > 0
+        parts_ms = sum(s.value for s in flame.stacks.stacks)
+        assert parts_ms == pytest.approx(flame.request_ms, rel=0.05)
+        kinds |= {f.kind for f in flame.stacks.frames}
+    assert {"endpoint", "python", "sql", "plan"} <= kinds
+
+
+def test_the_verdicts_follow_from_the_figures(quick: Quick) -> None:
+    verdicts = RunDirectory.open(quick.path).read(Verdicts)
+    assert verdicts.levels
+    for level in verdicts.levels:
+        if level.verdict == "cant_tell" or level.observed is None:
+            continue
+        at_least = level.metric == "requests_per_s"
+        holds = level.observed >= level.limit if at_least else level.observed <= level.limit
+        assert holds == (level.verdict == "pass"), level
+
+
+def test_the_report_says_what_the_records_say(quick: Quick) -> None:
+    run = RunDirectory.open(quick.path)
+    html = (quick.path / "report.html").read_text(encoding="utf-8")
+    summary = (quick.path / "summary.md").read_text(encoding="utf-8")
+    assert "default-src 'none'" in unescape(html)
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", html)
+    analyze = next(e for e in run.read(Load).stages[0].endpoints if e.name == "POST /reflection/analyze")
+    p50 = next(q for q in analyze.quantiles if q.q == 0.5)
+    for text in (html, summary):
+        assert "POST /reflection/analyze" in text
+        assert format_ms(p50.value_ms) in text
+    assert json.loads((quick.path / "report.json").read_text())
+
+
+def test_an_existing_run_is_kept(quick: Quick) -> None:
+    before = (quick.path / "run.json").read_bytes()
+    done = dbperf(*QUICK, "--out", quick.path, env=quick.env, cwd=quick.path.parent)
+    assert done.returncode == 3
+    assert "exists and is kept" in done.stderr
+    assert "--force" in done.stderr
+    assert (quick.path / "run.json").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["database", "seed", "target", "load", "plans"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_killed_in_any_stage_it_leaves_a_readable_partial_run_and_no_process(
+    stage: str, how: signal.Signals, tmp_path: Path
+) -> None:
+    env = environment(tmp_path / "home")
+    path = tmp_path / "r"
+    with started(*QUICK, "--out", path, env=env, cwd=tmp_path) as process:
+        wait_for_stage(path, stage, process)
+        process.send_signal(how)
+        _, stderr = process.communicate(timeout=30)
+    run = RunDirectory.open(path)
+    assert run.manifest.status == "partial"
+    # A short stage may end between the look at run.json and the signal: then a later one was interrupted.
+    reached = [s for s in run.manifest.stages if s.status in ("interrupted", "done")]
+    assert STAGES.index(reached[-1].name) >= STAGES.index(stage)
+    assert all(s.status == "done" for s in run.manifest.stages[: STAGES.index(stage)])
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+        assert (path / "report.html").is_file()
+    if any(s.name == "load" and s.status == "done" for s in run.manifest.stages):
+        assert run.read(Load).complete
+    assert not left_behind(env)
+
+
+def wait_for_stage(path: Path, stage: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (path / "run.json").is_file():
+            stages = json.loads((path / "run.json").read_bytes())["stages"]
+            if any(s["name"] == stage and s["status"] == "running" for s in stages):
+                return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError(f"stage {stage} never began")

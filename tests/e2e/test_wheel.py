@@ -1,0 +1,66 @@
+"""The wheel works where there is no checkout: sql/ and loadtests/ come with it, and a smoke run ends in a report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MEGABYTE = 1 << 20
+
+
+def call(*args: str | Path, cwd: Path, **env: str) -> str:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("DBPERF", "PG", "PYTHON", "VIRTUAL_ENV"))}
+    done = subprocess.run(args, cwd=cwd, env={**clean, **env}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{args}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with the wheel in it, installed by pip, as most people do."""
+    folder = tmp_path_factory.mktemp("wheel")
+    call(sys.executable, "-m", "build", "--wheel", "--installer", installer(), "--outdir", folder, ROOT, cwd=folder)
+    [wheel] = folder.glob("*.whl")
+    call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    pip = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "-q"]
+    call(*pip, wheel, "-c", ROOT / "requirements" / "run.txt", cwd=folder)
+    return folder / "venv"
+
+
+def installer() -> str:
+    return "uv" if shutil.which("uv") else "pip"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_wheel_in_a_new_environment_runs_from_an_empty_folder(venv: Path, tmp_path: Path) -> None:
+    empty, home = tmp_path / "empty", tmp_path / "home"
+    empty.mkdir()
+    home.mkdir()
+    done = subprocess.run(
+        [venv / "bin" / "dbperf", "run", "--quick", "--duration", "4s", "--warm-up", "1s", "--out", "r"],
+        cwd=empty, env={"PATH": os.environ["PATH"], "HOME": str(home)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    assert (empty / "r" / "report.html").stat().st_size > 10_000
+    assert [p.name for p in empty.iterdir()] == ["r"]
+
+
+@pytest.mark.timeout(300)
+def test_the_default_installation_stays_small(venv: Path) -> None:
+    """Below 450 MB with what pip installs for dbperf, bytecode included, pip itself left out."""
+    [packages] = (venv / "lib").glob("python*/site-packages")
+    size = sum(
+        f.stat().st_size
+        for top in packages.iterdir()
+        if not top.name.startswith("pip")
+        for f in (top.rglob("*") if top.is_dir() else [top])
+        if f.is_file()
+    )
+    assert size < 450 * MEGABYTE

@@ -1,0 +1,251 @@
+"""The pytest plugin in pytest sessions of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbperf.records.base import read_document
+from dbperf.records.benchmarks import Benchmarks
+from tests.conftest import Database
+from tests.support.httpserver import FaultyServer
+
+FAST = ("--benchmark-max-time=0.2", "--benchmark-min-rounds=20", "-p", "benchmark")
+INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
+
+
+def pytest_run(
+    folder: Path, test: str, *options: str | Path, conftest: str = "", **env: str
+) -> subprocess.CompletedProcess[str]:
+    (folder / "test_it.py").write_text(test)
+    (folder / "conftest.py").write_text(conftest)
+    (folder / "pytest.ini").write_text(INI)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "DBPERF"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+        cwd=folder, env={**kept, **env}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+BUSY = """
+def work(n=2000):
+    return sum(range(n))
+
+def test_work(benchmark):
+    benchmark.group = "work"
+    benchmark.extra_info["rows"] = 7
+    benchmark.pedantic(work, rounds=400)
+
+def test_few(benchmark):
+    benchmark.pedantic(work, rounds=10)
+"""
+
+
+def test_percentiles_with_intervals_in_table_and_json(tmp_path: Path) -> None:
+    done = pytest_run(tmp_path, BUSY, *FAST, "--benchmark-json=b.json", "--dbperf-out", tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "percentiles (95 % interval)" in done.stdout
+    by_name = {b["name"]: b["dbperf"] for b in json.loads((tmp_path / "b.json").read_text())["benchmarks"]}
+    p99 = by_name["test_work"]["percentiles"]["p99"]
+    assert p99["ci_low_ms"] <= p99["value_ms"] <= p99["ci_high_ms"]
+    few = by_name["test_few"]["percentiles"]["p99"]
+    assert few["value_ms"] is None
+    assert few["reason"] == "10 samples, 368 are needed"
+    row = next(line for line in done.stdout.splitlines() if line.startswith("test_few") and "needed" in line)
+    assert "368 needed" in row
+    found = read_document(Benchmarks, tmp_path / "run" / "benchmarks.json")
+    work = next(b for b in found.benchmarks if b.name == "test_work")
+    assert len(work.samples_ms) == 400
+    assert [(c.name, c.value) for c in work.custom] == [("rows", 7)]
+    assert work.quality.clock_resolution_share is not None
+
+
+def test_it_is_inert_where_nothing_uses_it(tmp_path: Path) -> None:
+    probe = """
+import sys
+def test_nothing_heavy_was_imported():
+    assert "dbperf.bench.plugin" in sys.modules
+    for name in ("numpy", "psutil", "asyncpg", "sqlalchemy", "msgspec", "dbperf.records"):
+        assert name not in sys.modules, name
+"""
+    for options in (("-p", "no:benchmark"), ()):
+        done = pytest_run(tmp_path, probe, *options, "-p", "no:hypothesispytest", "-p", "no:schemathesis")
+        assert done.returncode == 0, done.stdout
+        assert "dbperf" not in done.stdout
+
+
+ASYNC = """
+import asyncio, time
+
+async def fetch():
+    await asyncio.sleep(0.002)
+    return 42
+
+def test_sync(abenchmark):
+    assert abenchmark(fetch) == 42
+
+async def test_async(abenchmark):
+    loop = asyncio.get_running_loop()
+    seen = set()
+    async def on_this_loop():
+        seen.add(asyncio.get_running_loop())
+        return await fetch()
+    assert await abenchmark.pedantic(on_this_loop, rounds=80) == 42
+    assert seen == {loop}
+
+def test_no_start_up_in_the_samples(abenchmark):
+    async def nothing():
+        pass
+    abenchmark.pedantic(nothing, rounds=200)
+    # Making a loop takes some 100 µs, run_until_complete some 20.
+    assert sorted(abenchmark._benchmark.stats.stats.data)[100] < 5e-6
+
+def test_an_error_is_an_error(abenchmark):
+    async def bad():
+        raise ValueError("boom")
+    try:
+        abenchmark(bad)
+    except ValueError:
+        return
+    raise AssertionError
+"""
+
+
+def test_coroutines_are_measured_on_a_running_loop(tmp_path: Path) -> None:
+    done = pytest_run(tmp_path, ASYNC, *FAST, "-o", "asyncio_mode=auto", "--dbperf-out", tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    by_name = {b.name: b for b in read_document(Benchmarks, tmp_path / "run" / "benchmarks.json").benchmarks}
+    assert by_name["test_async"].kind == "async"
+    median = by_name["test_async"].quantiles[0].value_ms
+    assert median is not None
+    assert 2 < median < 20
+    assert len(by_name["test_sync"].samples_ms) >= 20
+
+
+def test_disabled_benchmarks_run_once(tmp_path: Path) -> None:
+    done = pytest_run(
+        tmp_path, ASYNC.split("async def test_async", maxsplit=1)[0], "-p", "benchmark", "--benchmark-disable"
+    )
+    assert done.returncode == 0, done.stdout
+    assert "percentiles" not in done.stdout
+
+
+REGRESSION = """
+import os, time
+def test_it(benchmark):
+    benchmark.group = "g"
+    benchmark.pedantic(time.sleep, args=(float(os.environ["SLEEP"]),), rounds=10)
+"""
+HOOK = """
+def pytest_benchmark_compare_failed(config, benchmarkgroup, benchmarks, compared):
+    for b in benchmarks:
+        slower = b["stats"]["median"] > b["stats_before"]["median"]
+        print("HOOK", benchmarkgroup, b["name"], b["reason"], slower, len(compared))
+"""
+
+
+def test_the_hook_for_failed_comparisons_is_called(tmp_path: Path) -> None:
+    storage = ("--benchmark-storage", str(tmp_path / "st"))
+    first = pytest_run(tmp_path, REGRESSION, *FAST, *storage, "--benchmark-save=a", SLEEP="0.001", conftest=HOOK)
+    assert first.returncode == 0, first.stdout + first.stderr
+    storage = (*storage, "--benchmark-compare", "--benchmark-compare-fail=median:100%")
+    same = pytest_run(tmp_path, REGRESSION, *FAST, *storage, SLEEP="0.001", conftest=HOOK)
+    assert "HOOK" not in same.stdout
+    slow = pytest_run(tmp_path, REGRESSION, *FAST, *storage, "-s", SLEEP="0.02", conftest=HOOK)
+    assert slow.returncode != 0
+    assert "HOOK g test_it" in slow.stdout
+    assert " True 1" in slow.stdout
+
+
+QUALITY = """
+import itertools, time
+def series(values):
+    it = iter(values)
+    return lambda: time.sleep(next(it))
+
+def test_warm_up(benchmark):
+    benchmark.pedantic(series([0.006] * 15 + [0.001] * 100), rounds=115)
+
+def test_two_modes(benchmark):
+    benchmark.pedantic(series([0.001, 0.012] * 50), rounds=100)
+
+def test_outliers(benchmark):
+    benchmark.pedantic(series(([0.001] * 33 + [0.03]) * 3), rounds=102)
+"""
+
+
+def test_sample_quality_is_told(tmp_path: Path) -> None:
+    done = pytest_run(tmp_path, QUALITY, *FAST, "--dbperf-out", tmp_path / "run")
+    assert done.returncode == 0, done.stdout
+    by_name = {b.name: b.quality for b in read_document(Benchmarks, tmp_path / "run" / "benchmarks.json").benchmarks}
+    assert 12 <= by_name["test_warm_up"].warm_up <= 18
+    assert by_name["test_two_modes"].modes == 2
+    assert by_name["test_outliers"].outliers >= 3
+    assert by_name["test_outliers"].modes == 1
+    assert "taken for a warm-up" in done.stdout
+    assert "two groups" in done.stdout
+
+
+CLIENT = """
+def test_ok(benchmark_endpoint):
+    assert benchmark_endpoint("GET /ok") == b'{"status": "ok"}'
+
+def test_fails(dbperf_client):
+    import pytest
+    from dbperf.errors import TargetError
+    with pytest.raises(TargetError, match="was answered 500"):
+        dbperf_client.get("/status/500")
+    assert dbperf_client.post("/echo", {"a": 1}) == b'{"a": 1}'
+"""
+
+
+def test_endpoints_of_a_url_are_grouped(tmp_path: Path) -> None:
+    with FaultyServer() as server:
+        done = pytest_run(tmp_path, CLIENT, *FAST, "--dbperf-url", server.url, "--dbperf-out", tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = read_document(Benchmarks, tmp_path / "run" / "benchmarks.json")
+    assert found.target is not None
+    assert (found.target.origin, found.benchmarks[0].group) == ("user", "GET /ok")
+    assert len(found.benchmarks[0].samples_ms) == 200
+
+
+QUERIES = """
+import os
+import asyncpg
+import pytest
+
+async def test_it(max_queries):
+    conn = await asyncpg.connect(os.environ["TEST_DSN"])
+    with max_queries(2):
+        await conn.fetch("SELECT 1")
+        async with conn.transaction():
+            await conn.fetch("SELECT 2")
+    with pytest.raises(AssertionError) as e:
+        with max_queries(3):
+            for i in range(4):
+                await conn.fetch("SELECT $1::int  AS   n", i)
+            await conn.fetch("SELECT 5")
+    await conn.close()
+    assert str(e.value).splitlines() == [
+        "5 statements were issued, at most 3 are allowed:",
+        "  4 × SELECT $1::int AS n",
+        "  1 × SELECT 5",
+    ]
+
+def test_sqlalchemy(max_queries, assert_no_seq_scan, assert_index_used):
+    with pytest.raises(AssertionError, match="index"):
+        assert_index_used("Seq Scan on a  (cost=0.00..1.00 rows=1 width=4)", "a_pkey")
+    with pytest.raises(AssertionError):
+        assert_no_seq_scan("Seq Scan on a  (cost=0.00..1.00 rows=1 width=4)")
+"""
+
+
+@pytest.mark.pg(">= 18")
+def test_too_many_queries_are_listed(tmp_path: Path, db: Database) -> None:
+    done = pytest_run(tmp_path, QUERIES, "-o", "asyncio_mode=auto", "-p", "no:benchmark", TEST_DSN=db.dsn)
+    assert done.returncode == 0, done.stdout + done.stderr

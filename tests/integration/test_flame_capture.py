@@ -1,0 +1,252 @@
+"""Real profilers on programs whose answer is known, and everything that can't be profiled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dbperf.errors import DbperfError, UsageError
+from dbperf.flame import pyspy
+from dbperf.flame.launched import profile_command
+from dbperf.flame.ops import costs, total
+from dbperf.flame.readers import read_profile
+from dbperf.records.stacks import Stacks
+from tests.conftest import Database
+from tests.support import traced_app
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "tests/support/known_profiles.py"
+
+
+def dbperf(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dbperf", "flame", *args],
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=150,
+    )  # fmt: skip
+
+
+def inclusive(s: Stacks) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for f, c in costs(s).items():
+        short = f.name.rpartition(".")[2]
+        found[short] = found.get(short, 0.0) + c.total_value
+    return found
+
+
+@pytest.fixture
+def spinning() -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen([sys.executable, PROGRAM, "forever"])
+    time.sleep(0.5)
+    yield child
+    child.kill()
+    child.wait()
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio", "gevent"])
+@pytest.mark.parametrize("engine", ["py-spy", "sampler"])
+def test_known_answers(kind: str, engine: str, tmp_path: Path) -> None:
+    s, code = profile_command([sys.executable, str(PROGRAM), kind], engine=engine, folder=tmp_path)
+    assert code == 0
+    v = inclusive(s)
+    assert v["heavy"] / (v["heavy"] + v["light"]) == pytest.approx(0.75, abs=0.12)
+    if engine == "sampler":  # weighs by CPU time; py-spy's samples are of wall time, and others use this machine
+        assert v["heavy"] + v["light"] == pytest.approx(1200, rel=0.15)
+
+
+def test_cprofile_does_not_charge_waiting(tmp_path: Path) -> None:
+    s, _ = profile_command([sys.executable, str(PROGRAM), "asyncio"], engine="cprofile", folder=tmp_path)
+    v = inclusive(s)
+    assert v["heavy"] == pytest.approx(900, rel=0.2)
+    assert v["light"] == pytest.approx(300, rel=0.2)
+    waits = sum(x for name, x in v.items() if "poll" in name or "select" in name)
+    assert waits < 0.1 * total(s)
+
+
+def test_attach_for_seconds(spinning: subprocess.Popen[bytes]) -> None:
+    s = pyspy.record(spinning.pid, 1.5)
+    v = inclusive(s)
+    assert v["heavy"] / (v["heavy"] + v["light"]) == pytest.approx(0.75, abs=0.12)
+    assert s.unit == "ms"
+    assert any(len(k.by_block) > 4 for k in s.stacks)
+    assert spinning.poll() is None
+
+
+def test_a_slow_health_check_ends_the_sampling(spinning: subprocess.Popen[bytes]) -> None:
+    asked = 0
+
+    def health() -> float:
+        nonlocal asked
+        asked += 1
+        return 2.0 if asked <= 5 else 500.0
+
+    started = time.monotonic()
+    s = pyspy.record(spinning.pid, 30, health=health)
+    assert time.monotonic() - started < 20
+    assert any("health check" in n for n in s.notes)
+    assert total(s) > 0
+
+
+def test_a_process_that_ends_in_the_middle(spinning: subprocess.Popen[bytes]) -> None:
+    def end() -> None:
+        spinning.kill()
+        spinning.wait()
+
+    threading.Timer(1.5, end).start()
+    s = pyspy.record(spinning.pid, 20)
+    assert total(s) > 300
+    assert any("ended while it was sampled" in n for n in s.notes)
+
+
+def test_what_cant_be_sampled() -> None:
+    with pytest.raises(DbperfError, match="no process 4999999"):
+        pyspy.record(4_999_999, 1)
+    other = subprocess.Popen(["sleep", "30"])
+    try:
+        with pytest.raises(DbperfError, match="not a Python program"):
+            pyspy.record(other.pid, 1)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_without_permission_the_fix_is_named(spinning: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    as_other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    program = Path(tempfile.mkdtemp(dir="/tmp")) / "py-spy"
+    try:
+        program.parent.chmod(0o755)
+        shutil.copy2(pyspy.program(), program)
+        done = subprocess.run(
+            [*as_other, program, "dump", "--pid", str(spinning.pid if as_other else 1)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(program.parent)
+    assert done.returncode
+    run = object.__new__(pyspy._Run)  # what py-spy says to another user, and what is made of it
+    run.pid, run.out, run.log = spinning.pid, tmp_path / "none", tmp_path / "log"
+    run.log.write_text(done.stderr)
+    with pytest.raises(pyspy.PtraceError, match="no permission") as caught:
+        run.result()
+    assert caught.value.hint
+    assert "SYS_PTRACE" in caught.value.hint
+
+
+def test_the_sampler_stands_in_where_py_spy_may_not_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbperf.flame.launched.may_trace", lambda: False)
+    s, _ = profile_command([sys.executable, str(PROGRAM), "asyncio"], engine=None, folder=tmp_path)
+    assert s.source == "sampler"
+    assert "SYS_PTRACE" in s.notes[0]
+
+
+def test_no_such_program(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no program"):
+        profile_command(["/nowhere/python"], engine=None, folder=tmp_path)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    done = dbperf(
+        "--out", str(tmp_path), "--format", "html,svg,speedscope,collapsed,json", "--engine", "sampler",
+        "--", sys.executable, str(PROGRAM), "asyncio",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = [Path(p) for p in done.stdout.split()]
+    assert {p.name for p in written} == {
+        "flame.html", "flame.svg", "flame.speedscope.json", "flame.collapsed.txt", "flame.stacks.json",
+    }  # fmt: skip
+    for path in written[2:]:
+        assert inclusive(read_profile(path))["heavy"] == pytest.approx(900, rel=0.2)
+    out = tmp_path / "diff.html"
+    compared = dbperf("diff", str(written[4]), str(written[2]), "--out", str(out))
+    assert compared.returncode == 0, compared.stderr
+    assert "heavy" in compared.stdout
+    assert out.read_text().startswith("<!doctype html>")
+
+
+def test_cprofile_of_a_function_and_of_an_endpoint(tmp_path: Path) -> None:
+    done = dbperf("--cprofile", "tests.support.known_profiles:in_tasks", "--out", str(tmp_path), "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert "spin" in done.stderr
+    assert (tmp_path / "profile.pstats").exists()
+    assert inclusive(read_profile(tmp_path / "profile.pstats"))["heavy"] == pytest.approx(900, rel=0.2)
+    requests = tmp_path / "requests"
+    requests.write_text("GET /\n")
+    done = dbperf(
+        "--cprofile", "tests.support.known_profiles:app", "--requests", str(requests), "--rounds", "5",
+        "--out", str(tmp_path), "--format", "json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    v = inclusive(read_profile(tmp_path / "flame.stacks.json"))
+    assert v["heavy"] == pytest.approx(150, rel=0.25)
+    assert v["light"] == pytest.approx(50, rel=0.25)
+
+
+@pytest.mark.pg("== 18")
+def test_an_endpoint_on_greenlets_is_sampled(db: Database, tmp_path: Path) -> None:
+    db.psql(traced_app.SCHEMA)
+    requests = tmp_path / "requests"
+    requests.write_text('{"path": "/compute", "repeat": 3}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "dbperf", "flame", "--cprofile", "tests.support.traced_app:from_environment()",
+         "--requests", str(requests), "--out", str(tmp_path), "--format", "json"],
+        cwd=ROOT, env={**os.environ, "TRACED_APP_DSN": db.dsn}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "greenlets switched" in done.stderr
+    s = read_profile(tmp_path / "flame.stacks.json")
+    assert inclusive(s)["spin"] > 0.7 * total(s)
+
+
+def test_a_failing_command_keeps_its_profile(tmp_path: Path) -> None:
+    program = "import sys, time; e = time.thread_time() + 0.5\nwhile time.thread_time() < e: pass\nsys.exit(3)"
+    done = dbperf(
+        "--engine", "sampler", "--out", str(tmp_path), "--format", "collapsed", "--", sys.executable, "-c", program
+    )
+    assert done.returncode == 0
+    assert "exit code 3" in done.stderr
+
+
+def test_memory_at_the_peak(tmp_path: Path) -> None:
+    program = tmp_path / "grow.py"
+    program.write_text("def hold():\n    return bytearray(30_000_000)\n\ndef pass_by():\n    bytearray(9_000_000)\n\n"
+                       "pass_by()\nkept = hold()\n")  # fmt: skip
+    done = dbperf(
+        "--engine", "memray", "--out", str(tmp_path), "--format", "json,html", "--", sys.executable, str(program)
+    )
+    assert done.returncode == 0, done.stderr
+    s = read_profile(tmp_path / "flame.stacks.json")
+    assert s.unit == "bytes"
+    held = inclusive(s)
+    assert held["hold"] == pytest.approx(30_000_000, rel=0.02)
+    assert "pass_by" not in held
+    refused = dbperf("--engine", "memray", "--out", str(tmp_path), "--", "sleep", "1")
+    assert refused.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        ([], 2, "say what to profile"),
+        (["--pid", "5", "--read", "x"], 2, "don't go together"),
+        (["--format", "png", "--pid", "5"], 2, "no format 'png'"),
+        (["--cprofile", "nowhere:f"], 2, "no module 'nowhere'"),
+        (["--cprofile", "time:nothing"], 2, "has no 'nothing'"),
+        (["--cprofile", "sys:path"], 2, "can't be called"),
+        (["--cprofile", "tests.support.known_profiles:app"], 2, "is an ASGI application"),
+        (["--read", "/nowhere"], 3, "does not exist"),
+        (["diff", "/nowhere", "/nowhere"], 3, "does not exist"),
+        (["--engine", "magic", "--", "python3"], 2, "no engine 'magic'"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path: Path, args: list[str], code: int, message: str) -> None:
+    done = dbperf(*(["--out", str(tmp_path / "o")] if "diff" not in args else []), *args)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr

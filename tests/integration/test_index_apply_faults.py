@@ -1,0 +1,187 @@
+"""`dbperf apply` killed, interrupted, its server killed, its disk full: each repaired by the next run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import dbperf, environment, started
+from tests.support.pgserver import PgServer, bindir_15, bindir_18
+
+# Each row takes a hundredth of a second to index, so that a kill hits the middle of the build.
+SLOW = """
+CREATE FUNCTION slowly(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
+  IF current_setting('application_name') = 'dbperf apply' AND EXISTS (SELECT FROM public.slow) THEN
+    PERFORM pg_sleep(0.01);
+  END IF;
+  RETURN i; END$$;
+CREATE TABLE slow (ok int); INSERT INTO slow VALUES (1);
+CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 3000) i;
+"""
+UP = """SET lock_timeout = '1s';
+SET statement_timeout = 0;
+CREATE INDEX CONCURRENTLY IF NOT EXISTS first ON public.t USING btree (v);
+CREATE INDEX CONCURRENTLY IF NOT EXISTS slow_one ON public.t USING btree (public.slowly(v));
+"""
+DOWN = "DROP INDEX CONCURRENTLY IF EXISTS public.slow_one;\nDROP INDEX CONCURRENTLY IF EXISTS public.first;\n"
+
+
+@pytest.fixture(params=[15, 18])
+def server(request: pytest.FixtureRequest) -> Iterator[PgServer]:
+    one = PgServer(bindir_15() if request.param == 15 else bindir_18(), {"fsync": "on", "synchronous_commit": "on"})
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "up.sql").write_text(UP)
+    (tmp_path / "m" / "down.sql").write_text(DOWN)
+    return tmp_path / "m"
+
+
+def state(server: PgServer) -> str:
+    return server.psql(
+        "SELECT string_agg(c.relname || '=' || x.indisvalid, ',' ORDER BY c.relname) FROM pg_index x "
+        "JOIN pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = 't'::regclass AND NOT x.indisprimary"
+    )
+
+
+def until(condition: Callable[[], object], within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def building(server: PgServer) -> bool:
+    phase = "SELECT phase FROM pg_stat_progress_create_index WHERE index_relid = to_regclass('slow_one')"
+    return server.psql(phase).startswith("building index")
+
+
+def finish(server: PgServer, folder: Path, tmp_path: Path) -> dict[str, object]:
+    """The next run, which must repair; then down, which must leave nothing."""
+    server.psql("DELETE FROM slow")
+    env = environment(tmp_path)
+    done = dbperf("apply", folder, "--dsn", server.dsn(), "--format", "json", env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert state(server) == "first=true,slow_one=true"
+    assert int(server.psql("SET enable_seqscan = off; SELECT count(*) FROM t WHERE slowly(v) > 0")) == 3000
+    down = dbperf("apply", folder, "--dsn", server.dsn(), "--down", env=env, cwd=tmp_path)
+    assert down.returncode == 0, down.stderr
+    assert state(server) == ""
+    return dict(json.loads(done.stdout))
+
+
+def test_dbperf_killed_in_the_middle(server: PgServer, folder: Path, tmp_path: Path) -> None:
+    server.psql(SLOW)
+    with started("apply", folder, "--dsn", server.dsn(), env=environment(tmp_path), cwd=tmp_path) as process:
+        until(lambda: building(server))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    # The server's process notices that nobody is there any more.
+    until(lambda: not building(server))
+    assert state(server) == "first=true,slow_one=false"
+    again = finish(server, folder, tmp_path)
+    assert [s["outcome"] for s in again["statements"]] == ["already", "repaired"]  # type: ignore[attr-defined]
+
+
+def test_the_server_killed_in_the_middle(server: PgServer, folder: Path, tmp_path: Path) -> None:
+    server.psql(SLOW)
+    with started("apply", folder, "--dsn", server.dsn(), env=environment(tmp_path), cwd=tmp_path) as process:
+        until(lambda: building(server))
+        assert server.process is not None
+        # All of its processes at once, as when the power fails.
+        pids = server.psql("SELECT string_agg(pid::text, ' ') FROM pg_stat_activity").split()
+        server.process.send_signal(signal.SIGKILL)
+        for pid in pids:
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        server.process.wait(20)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    assert "the connection was lost" in err
+    assert "run the same command again" in err
+    assert "✓ CREATE INDEX CONCURRENTLY IF NOT EXISTS first" in out
+    (server.data / "postmaster.pid").unlink(missing_ok=True)
+    server.start()
+    assert state(server) == "first=true,slow_one=false"
+    finish(server, folder, tmp_path)
+
+
+def test_ctrl_c_removes_what_is_half_built(server: PgServer, folder: Path, tmp_path: Path) -> None:
+    server.psql(SLOW)
+    with started("apply", folder, "--dsn", server.dsn(), env=environment(tmp_path), cwd=tmp_path) as process:
+        until(lambda: building(server))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the same command continues" in err
+    assert state(server) == "first=true"
+    finish(server, folder, tmp_path)
+
+
+if os.geteuid() == 0:  # mounting needs root
+
+    @contextmanager
+    def small_disk(path: Path, size: str) -> Iterator[None]:
+        path.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "-l", path], check=True)
+
+    def test_a_full_disk(server: PgServer, folder: Path, tmp_path: Path) -> None:
+        disk = server.folder / "disk"
+        with small_disk(disk, "8m"):
+            (disk / "ts").mkdir()
+            if server.user:
+                shutil.chown(disk / "ts", server.user)
+            server.psql(f"CREATE TABLESPACE small LOCATION '{disk / 'ts'}'")
+            server.psql(
+                "CREATE TABLE t (id int PRIMARY KEY, v int); "
+                "INSERT INTO t SELECT i, i FROM generate_series(1, 600000) i"
+            )
+            up = "CREATE INDEX CONCURRENTLY IF NOT EXISTS big ON public.t USING btree (v) TABLESPACE small;"
+            (folder / "up.sql").write_text(up)
+            env = environment(tmp_path)
+            done = dbperf("apply", folder, "--dsn", server.dsn(), env=env, cwd=tmp_path)
+            assert done.returncode == 3
+            assert "the disk is full" in done.stderr
+            assert "make room" in done.stderr
+            assert state(server) == ""
+            subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+            again = dbperf("apply", folder, "--dsn", server.dsn(), env=env, cwd=tmp_path)
+            assert again.returncode == 0, again.stderr
+            assert state(server) == "big=true"
+            server.psql("DROP TABLE t")
+            server.stop()
+
+
+def test_a_target_marked_as_production_is_refused(server: PgServer, folder: Path, tmp_path: Path) -> None:
+    server.psql(SLOW + "DELETE FROM slow")
+    (tmp_path / "dbperf.toml").write_text(f'[safety]\nproduction = ["{server.host}"]\n')
+    env = environment(tmp_path)
+    refused = dbperf("apply", folder, "--dsn", server.dsn(), env=env, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "marked as production" in refused.stderr
+    looked = dbperf("apply", folder, "--dsn", server.dsn(), "--dry-run", env=env, cwd=tmp_path)
+    assert looked.returncode == 0, looked.stderr
+    assert "would run" in looked.stdout
+    assert state(server) == ""
+    done = dbperf("apply", folder, "--dsn", server.dsn(), "--production", env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert state(server) == "first=true,slow_one=true"

@@ -1,0 +1,115 @@
+"""Results of real Locust runs, read back; k6's two summary formats as its documentation shows them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbperf.errors import RecordError
+from dbperf.load.gates import judge_gates
+from dbperf.load.imports import import_load
+from tests.support.httpserver import FaultyServer
+
+LOCUSTFILE = """
+from locust import FastHttpUser, constant, task
+
+class Plain(FastHttpUser):
+    wait_time = constant(0.01)
+
+    @task(3)
+    def ok(self):
+        self.client.get("/ok")
+
+    @task
+    def broken(self):
+        self.client.get("/status/500")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `locust --csv --json` leaves behind."""
+    path = tmp_path_factory.mktemp("locust")
+    (path / "locustfile.py").write_text(LOCUSTFILE)
+    with FaultyServer() as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "locust", "--headless", "-H", server.url, "-u", "4", "-r", "4", "-t", "4s",
+             "--csv", "old", "--csv-full-history", "--json", "--skip-log"],
+            cwd=path, capture_output=True, text=True, check=False, timeout=90,
+        )  # fmt: skip
+    (path / "old.json").write_text(done.stdout)
+    return path
+
+
+def test_locust_s_json_keeps_its_samples(folder: Path) -> None:
+    load = import_load(folder / "old.json")
+    raw = {f"{x['method']} {x['name']}": x for x in json.loads((folder / "old.json").read_text())}
+    found = {e.name: e for e in load.stages[0].endpoints}
+    assert set(found) == {"GET /ok", "GET /status/500"}
+    for name, e in found.items():
+        assert e.requests == raw[name]["num_requests"] == e.latency.count
+        assert e.errors == raw[name]["num_failures"]
+    assert found["GET /ok"].quantiles[0].ci_low_ms is not None
+    assert 1 < (load.ended_at - load.started_at).total_seconds() < 10
+    (gate,) = judge_gates(load, ['endpoint("GET /status/500").errors < 50%'])
+    assert gate.verdict == "fail"
+
+
+def test_locust_s_csv_files_are_read_together(folder: Path) -> None:
+    load = import_load(folder / "old_stats.csv")
+    found = {e.name: e for e in load.stages[0].endpoints}
+    broken = found["GET /status/500"]
+    assert [(x.kind, x.count) for x in broken.errors_by_kind] == [("http 500", broken.requests)]
+    assert load.stages[0].users == 4
+    p95 = next(q for q in found["GET /ok"].quantiles if q.q == 0.95)
+    assert p95.value_ms is not None
+    assert (p95.ci_low_ms, p95.reason) == (None, "imported: the file holds no samples")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_both_k6_summaries_are_read(tmp_path: Path, nested: bool) -> None:
+    metrics = {
+        "http_reqs": {"count": 1000, "rate": 50.0},
+        "http_req_duration": {"avg": 12.5, "min": 1.0, "med": 10.0, "max": 250.0, "p(90)": 20.0, "p(95)": 30.0},
+        "http_req_failed": {"rate": 0.02, "passes": 20, "fails": 980} if nested else {"value": 0.02},
+        "vus_max": {"value": 10, "min": 10, "max": 10},
+        "data_received": {"count": 5000, "rate": 250.0},
+    }
+    body = {"metrics": {k: {"type": "x", "values": v} for k, v in metrics.items()} if nested else metrics}
+    (tmp_path / "k6.json").write_text(json.dumps(body))
+    load = import_load(tmp_path / "k6.json")
+    (stage,) = load.stages
+    assert (stage.requests, stage.errors, stage.users, stage.requests_per_s) == (1000, 20, 10, 50)
+    quantiles = {q.q: q.value_ms for q in stage.endpoints[0].quantiles}
+    assert quantiles == {0.5: 10, 0.9: 20, 0.95: 30, 0.99: None, 0.999: None}
+    assert load.generator.engine == "k6"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.json", "{}", "is no load result that dbperf knows"),
+        ("x.json", "nothing", "is neither CSV nor JSON"),
+        ("x.csv", "a,b\n1,2\n", "is not Locust's"),
+        ("x.json", '{"metrics": {"http_reqs": {}}}', "KeyError: 'count'"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RecordError, match=message):
+        import_load(tmp_path / name)
+
+
+def test_an_imported_result_becomes_a_run_with_a_report(folder: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dbperf", "load", "--import", str(folder / "old.json"), "--out", "run",
+         "--format", "markdown"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "| GET /ok |" in done.stdout
+    assert {"run.json", "load.json", "report.html", "load.md"} <= {p.name for p in (tmp_path / "run").iterdir()}

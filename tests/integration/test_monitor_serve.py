@@ -1,0 +1,206 @@
+"""`dbperf serve` on a real server, scraped by Debian's Prometheus; a restart, a reset and a taken port."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dbperf.processes import free_port
+from tests.support.cli import dbperf, environment, started
+from tests.support.pgserver import PgServer, bindir_18
+from tests.support.waiting import eventually
+
+RULES = Path(__file__).parents[2] / "monitor" / "prometheus" / "rules.yml"
+Samples = dict[tuple[str, str], float]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PgServer]:
+    """A server of this module's own: it is restarted."""
+    own = PgServer(bindir_18())
+    own.psql(
+        "CREATE EXTENSION pg_stat_statements; CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)"
+    )
+    yield own
+    own.close()
+
+
+class Serving:
+    """A running exporter."""
+
+    def __init__(self, url: str, process: subprocess.Popen[str]) -> None:
+        self.url, self.process = url, process
+
+    def scrape(self) -> Samples:
+        """Values by metric and queryid ("" where it has none)."""
+        with urllib.request.urlopen(self.url, timeout=5) as response:
+            text = response.read().decode()
+        return {
+            (s.name, s.labels.get("queryid", "")): s.value
+            for family in text_string_to_metric_families(text)
+            for s in family.samples
+        }
+
+    def value(self, name: str, queryid: str = "") -> float | None:
+        return self.scrape().get((name, queryid))
+
+
+@pytest.fixture
+def serving(server: PgServer, tmp_path: Path) -> Iterator[Serving]:
+    arguments = ("serve", "--dsn", server.dsn(), "--port", "0", "--every", "1s", "--top", "2")
+    with started(*arguments, env=environment(tmp_path), cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        # What it says goes on being read, or the pipe would fill.
+        url = process.stdout.readline().strip()
+        said: list[str] = []
+        thread = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)  # type: ignore[arg-type, union-attr]
+        thread.start()
+        one = Serving(url, process)
+        assert eventually(lambda: one.value("dbperf_up") == 1), said
+        yield one
+
+
+def calls(one: Serving) -> dict[str, float]:
+    return {queryid: value for (name, queryid), value in one.scrape().items() if name == "dbperf_statement_calls_total"}
+
+
+def test_statements_are_counted_exactly_and_the_rest_is_other(server: PgServer, serving: Serving) -> None:
+    before = calls(serving)
+    assert before.keys() == {"other"}, "nothing happened since the exporter began"
+    server.psql("SELECT sum(a + b) FROM t, generate_series(1, 100) b;" * 7)
+    server.psql("SELECT pg_sleep(0.05);" * 3)
+    assert eventually(lambda: len(calls(serving)) == 3), calls(serving)
+    server.psql("SELECT 1;" * 5)
+    server.psql("SELECT 1, 2;" * 6)
+    assert eventually(lambda: sum(calls(serving).values()) == 7 + 3 + 5 + 6), calls(serving)
+    # Two members, each a statement that took time; the cheap ones never displace them.
+    assert sorted(calls(serving).values()) == [3, 7, 11]
+    with urllib.request.urlopen(serving.url, timeout=5) as response:
+        text = response.read().decode()
+    assert 'text="SELECT pg_sleep($1)"' in text
+    assert "dbperf pg_stat_statements" not in text, "its own queries don't count"
+
+
+def test_it_survives_a_restart_and_tells_of_resets(server: PgServer, serving: Serving) -> None:
+    server.psql("SELECT pg_sleep(0.02);" * 4)
+    assert eventually(lambda: sum(calls(serving).values()) == 4)
+    server.stop()
+    assert eventually(lambda: serving.value("dbperf_up") == 0)
+    assert sum(calls(serving).values()) == 4, "the counters stand while the database is away"
+    server.start()
+    assert eventually(lambda: serving.value("dbperf_up") == 1)
+    assert serving.value("dbperf_server_restarts_total") == 1
+    assert sum(calls(serving).values()) == 4, "statistics that were saved over the restart are not counted again"
+    server.psql("SELECT pg_stat_statements_reset()")
+    server.psql("SELECT pg_sleep(0.02);" * 2)
+    assert eventually(lambda: serving.value("dbperf_statements_resets_total") == 1)
+    assert eventually(lambda: max(calls(serving).values()) >= 6), "counters go on, and never fall"
+
+
+def test_the_databases_counters_and_sessions(server: PgServer, serving: Serving) -> None:
+    before = serving.scrape()
+    server.psql("BEGIN; SELECT 1; ROLLBACK;" * 5)
+    server.psql("SET work_mem = '64kB'; SELECT count(*) FROM (SELECT * FROM generate_series(1, 200000) a ORDER BY -a)")
+    rolled_back, temp = ("dbperf_database_transactions_rolled_back_total", ""), ("dbperf_database_temp_bytes_total", "")
+    assert eventually(lambda: serving.scrape()[rolled_back] == before[rolled_back] + 5)
+    assert eventually(lambda: serving.scrape()[temp] > before[temp] + 1_000_000)
+    assert serving.value("dbperf_invalid_indexes") == 0
+    server.psql("CREATE TABLE twice AS SELECT 1 AS a FROM generate_series(1, 2)")
+    with pytest.raises(RuntimeError, match="could not create unique index"):
+        server.psql("CREATE UNIQUE INDEX CONCURRENTLY twice_a ON twice (a)")
+    assert eventually(lambda: serving.value("dbperf_invalid_indexes") == 1)
+    sleeping = subprocess.Popen(
+        [server.bindir / "psql", "-XqAt", "-h", server.host, "-U", "postgres", "-c", "SELECT pg_sleep(60)"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wanted = 'dbperf_sessions{state="active",wait_type="Timeout"} 1.0'
+        assert eventually(lambda: wanted in urllib.request.urlopen(serving.url, timeout=5).read().decode())
+    finally:
+        server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'")
+        sleeping.wait(10)
+
+
+def test_prometheus_scrapes_it(server: PgServer, serving: Serving, tmp_path: Path) -> None:
+    target = urllib.parse.urlsplit(serving.url).netloc
+    port = free_port()
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s}\n"
+        f"scrape_configs: [{{job_name: dbperf, static_configs: [{{targets: ['{target}']}}]}}]\n"
+    )
+    checked = subprocess.run(["promtool", "check", "config", config], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    with urllib.request.urlopen(serving.url, timeout=5) as response:
+        linted = subprocess.run(
+            ["promtool", "check", "metrics"], input=response.read(), capture_output=True, check=False
+        )
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    ruled = subprocess.run(["promtool", "check", "rules", RULES], capture_output=True, text=True, check=False)
+    assert ruled.returncode == 0, ruled.stdout + ruled.stderr
+    # A rule about a metric that doesn't exist never fires and never errs.
+    exported = {name for name, _ in serving.scrape()}
+    assert set(re.findall(r"\bdbperf_\w+", RULES.read_text())) <= exported
+
+    def ask(path: str, **query: str) -> object:
+        url = f"http://127.0.0.1:{port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return json.load(response)["data"]
+        except OSError:
+            return None
+
+    def total() -> float:
+        data = ask("query", query="sum(dbperf_statement_calls_total)")
+        result = data["result"] if isinstance(data, dict) else []
+        return float(result[0]["value"][1]) if result else -1
+
+    command = [
+        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as prometheus:
+        try:
+            assert eventually(lambda: total() >= 0, 30), (tmp_path / "log").read_text()
+            targets = ask("targets")
+            assert isinstance(targets, dict)
+            assert [t["health"] for t in targets["activeTargets"]] == ["up"]
+            before = total()
+            server.psql("SELECT pg_sleep(0.01);" * 9)
+            assert eventually(lambda: total() == before + 9), (before, total())
+        finally:
+            prometheus.send_signal(signal.SIGTERM)
+
+
+def test_a_taken_port_and_a_database_that_is_down(server: PgServer, serving: Serving, tmp_path: Path) -> None:
+    port = serving.url.rsplit(":", 1)[1].split("/")[0]
+    env = environment(tmp_path)
+    taken = dbperf("serve", "--dsn", server.dsn(), "--port", port, env=env, cwd=tmp_path)
+    assert taken.returncode == 3
+    assert re.fullmatch(
+        r"dbperf: 127\.0\.0\.1:\d+ can't be used: .*\n  hint: --port 0 takes a free one\n", taken.stderr
+    )
+    with started(
+        "serve", "--dsn", "postgresql://me:secret@127.0.0.1:9/x", "--port", "0", "--every", "1s", env=env, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        one = Serving(process.stdout.readline().strip(), process)
+        assert eventually(lambda: (one.value("dbperf_failed_looks_total") or 0) >= 2)
+        assert one.value("dbperf_up") == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert said.count("can't be read") == 1, "once, not at each look"
+        assert "secret" not in said

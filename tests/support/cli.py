@@ -1,0 +1,70 @@
+"""Running dbperf as a user does, and finding what it left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+MARK = "DBPERF_TEST_MARK"
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """A user's environment with an empty home and nothing that points at a database."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DBPERF", "PG"))}
+    return {**kept, "HOME": str(home), "NO_COLOR": "1", MARK: uuid.uuid4().hex, **more}
+
+
+def dbperf(*args: str | Path, env: dict[str, str], cwd: Path, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "dbperf", *args],
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@contextmanager
+def started(*args: str | Path, env: dict[str, str], cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """A running command; killed at the end of the block if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dbperf", *args],
+        env=env,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def left_behind(env: dict[str, str], *, within_s: float = 10) -> list[str]:
+    """Command lines of processes that were started with this environment and still run after `within_s`."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == env[MARK]:
+                    found.append(" ".join(process.cmdline()) or process.name())
+            except psutil.Error:
+                continue
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)

@@ -1,0 +1,82 @@
+"""The command line's frame: help without imports, unknown commands, errors as one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dbperf.cli.commands import COMMANDS
+from dbperf.cli.main import main
+
+
+def dbperf(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "dbperf", *args], capture_output=True, text=True, check=False)
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    code = (
+        "import sys\nfrom dbperf.cli.main import main\n"
+        "try: main()\nfinally: print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
+    for name, entry in COMMANDS.items():
+        assert name in done.stdout
+        assert entry.module not in done.stderr.split()
+    for heavy in ("numpy", "asyncpg", "sqlalchemy", "altair", "fastapi"):
+        assert heavy not in done.stderr.split()
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    done = dbperf("rnu")
+    assert done.returncode == 2
+    assert done.stderr == "dbperf: there is no command 'rnu'\n  hint: did you mean 'run'?\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "said", "hint"),
+    [
+        (("run", "--quik"), "dbperf run has no option --quik", "did you mean --quick or --suite?"),
+        (("doctor", "--zzz"), "dbperf doctor has no option --zzz", "dbperf doctor --help lists its options"),
+        (("--zzz",), "dbperf has no option --zzz", "dbperf --help lists its options"),
+        (("profile", "--order-by", "x"), "invalid value for '--order-by': 'x' is not one of", "dbperf profile --help"),
+        (("profile", "--top", "0"), "invalid value for '--top'", "dbperf profile --help"),
+        (("profile", "--seconds", "0"), "--seconds must be more than 0", "for example --seconds 10"),
+        (("report",), "missing argument 'RUN'", "dbperf report --help"),
+        (("target", "upp"), "no such command 'upp'", "dbperf target --help"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line_and_a_hint(
+    args: tuple[str, ...], said: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dbperf", *args])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    line, second = err.splitlines()
+    assert line.startswith(f"dbperf: {said}")
+    assert second.startswith(f"  hint: {hint}")
+
+
+def test_no_command_shows_the_help() -> None:
+    for args in ((), ("target",)):
+        done = dbperf(*args)
+        assert done.returncode == 2
+        assert "Commands:" in done.stderr
+        assert "dbperf: " not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_missed_service_level() -> None:
+    """`dbperf run --help | head -0`: exit code 1 would say that a level was missed."""
+    for command in (("--help",), ("run", "--help")):
+        reads, writes = os.pipe()
+        os.close(reads)
+        args = [sys.executable, "-m", "dbperf", *command]
+        done = subprocess.run(args, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writes)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""

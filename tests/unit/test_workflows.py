@@ -1,0 +1,52 @@
+"""The repository's own workflows: their schema, zizmor's audits, and that what they call exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dbperf.cli.reference import commands
+from dbperf.load.suites import list_suites
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+BIN = Path(sys.executable).parent
+
+
+def test_they_fit_the_schema_of_workflows() -> None:
+    assert [w.stem for w in WORKFLOWS] == ["ci", "load", "performance"]
+    _passes(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
+
+
+def test_zizmor_finds_nothing() -> None:
+    _passes(BIN / "zizmor", "--offline", "--no-progress", "--strict-collection", *WORKFLOWS)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda w: w.stem)
+def test_the_options_that_they_give_exist(workflow: Path) -> None:
+    known = {path: {o for p in command.params for o in p.opts} for path, command in commands()}
+    text = workflow.read_text(encoding="utf-8")
+    calls = re.findall(r"bin/(dbperf \w+)([^\n]*)", text)
+    calls += [("dbperf run", arguments) for arguments in re.findall(r'ARGS="([^"]*)"', text)]
+    for command, arguments in calls:
+        given = set(re.findall(r"(?<= )--[\w-]+", " " + arguments.split(">>")[0]))
+        assert given <= known[command], f"{command}: {given - known[command]}"
+    if workflow.stem == "ci":
+        assert ".ci/run" in text
+        assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
+    else:
+        assert calls
+
+
+def test_the_schedule_runs_the_whole_set_of_load_cases() -> None:
+    text = (ROOT / ".github" / "workflows" / "load.yml").read_text(encoding="utf-8")
+    assert re.findall(r"LOAD-\d+", text) == sorted(s.name for s in list_suites() if s.name.startswith("LOAD-"))
+
+
+def _passes(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
