@@ -13,6 +13,7 @@ import msgspec
 
 from dbperf.errors import RecordError
 from dbperf.load.generator import Health
+from dbperf.load.heat import Heat
 from dbperf.records.load import EndpointLoad, ErrorCount, LeftOut, Load, LoadSecond, Quantile, RegionLoad, StageLoad
 from dbperf.records.suite import Suite
 from dbperf.stats.hdr import Latencies
@@ -71,7 +72,7 @@ def read_load(
     windows = [_Window() for _ in suite.stages]
     seconds: list[LoadSecond] = []
     together: list[LoadSecond] = []
-    health = Health()
+    health, heat = Health(), Heat()
     began = ended = None
     complete, engine, processes = False, "locust", 1
     said = list(notes or [])
@@ -79,7 +80,7 @@ def read_load(
         at = float(line["at"])
         began, ended = began if began is not None else at, at
         if "second" in line:
-            _add_second(line, suite, windows, seconds, together, health)
+            _add_second(line, suite, windows, seconds, together, health, heat)
             continue
         event = line["event"]
         if event == "started":
@@ -112,6 +113,7 @@ def read_load(
         stages=stages,
         seconds=seconds,
         seconds_all=together,
+        stretches=heat.stretches(),
         generator=health.record(engine, processes),
         left_out=left_out or [],
         notes=[*said, *_notes(stages)],
@@ -142,6 +144,7 @@ def _add_second(
     seconds: list[LoadSecond],
     together: list[LoadSecond],
     health: Health,
+    heat: Heat,
 ) -> None:
     measured = line["phase"] == "measured"
     health.late_starts = line["late_starts"]
@@ -177,6 +180,7 @@ def _add_second(
     for (_, name), (latency, requests, errors) in by_endpoint.items():
         total.add(latency)
         seconds.append(_second(line, suite, name, latency, requests, errors))
+        heat.add(int(line["second"]), suite.stages[line["stage"]].name, name, latency)
     requests = sum(x[1] for x in by_endpoint.values())
     errors = sum(x[2] for x in by_endpoint.values())
     together.append(_second(line, suite, "all", total, requests, errors))

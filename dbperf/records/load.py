@@ -123,6 +123,21 @@ class LoadSecond(Record, frozen=True, kw_only=True):
     """"ramp", "warm-up", "measured" or "drain"."""
 
 
+class LatencyStretch(Record, frozen=True, kw_only=True):
+    """Latencies of one endpoint that ended in a stretch of the load, on a coarse logarithmic grid: for heat maps.
+
+    `counts[i]` requests took from 10**((first + i) / 20) µs to below 10**((first + i + 1) / 20) µs.
+    """
+
+    at_s: float
+    """Since the load's start."""
+    seconds: int
+    stage: str
+    endpoint: str
+    first: int
+    counts: list[int]
+
+
 class Generator(Record, frozen=True, kw_only=True):
     """The load generator's own health: a saturated generator measures itself."""
 
@@ -160,6 +175,8 @@ class Load(Document, frozen=True, kw_only=True):
     seconds: list[LoadSecond]
     seconds_all: list[LoadSecond] = []
     """The same for all endpoints together."""
+    stretches: list[LatencyStretch] = []
+    """Distributions over time, at most some hundred for an endpoint of a stage."""
     generator: Generator
     left_out: list[LeftOut] = []
     notes: list[str] = []

@@ -8,7 +8,7 @@ from dbperf.errors import RecordError
 from dbperf.records.advice import Advice
 from dbperf.records.base import D, parse_document
 from dbperf.records.flames import Flames
-from dbperf.records.load import Load, LoadSecond
+from dbperf.records.load import LatencyStretch, Load, LoadSecond
 from dbperf.records.plans import Plans, StatementPlan
 from dbperf.records.profile import ProfileSummary
 from dbperf.records.proof import Proof
@@ -202,6 +202,9 @@ def _endpoints(docs: Documents) -> list[EndpointReport]:
     seconds: dict[tuple[str, str], list[LoadSecond]] = defaultdict(list)
     for second in docs.load.seconds:
         seconds[second.endpoint, second.stage].append(second)
+    stretches: dict[tuple[str, str], list[LatencyStretch]] = defaultdict(list)
+    for stretch in docs.load.stretches:
+        stretches[stretch.endpoint, stretch.stage].append(stretch)
     found: list[EndpointReport] = []
     for stage in docs.load.stages:
         for e in stage.endpoints:
@@ -233,6 +236,7 @@ def _endpoints(docs: Documents) -> list[EndpointReport]:
                     levels=levels[key],
                     distribution=shape,
                     timeline=points,
+                    heat=distribution.heat(stretches[key]),
                     measured_from_s=(stage.started_at - docs.load.started_at).total_seconds(),
                     measured_to_s=(stage.ended_at - docs.load.started_at).total_seconds(),
                     timeline_step_s=step,

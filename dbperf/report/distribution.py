@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from statistics import median
 
-import numpy as np
+from dbperf.records.load import Histogram, LatencyStretch, LoadSecond
+from dbperf.report.model import Bin, HeatColumn, TimelinePoint
+from dbperf.stats.hdr import GRID_PER_DECADE, Latencies, log_grid
 
-from dbperf.records.load import Histogram, LoadSecond
-from dbperf.report.model import Bin, TimelinePoint
-from dbperf.stats.hdr import Latencies, bin_edges_us
-
-BINS_PER_DECADE = 20
-"""12 % wide: fine enough for two modes to show, wide enough that a few hundred requests make a shape."""
 MAX_POINTS = 180
+MAX_COLUMNS = 60
+"""Of a heat map: 7 of the picture's units wide."""
 
 
 def bins(histogram: Histogram) -> list[Bin]:
@@ -26,23 +25,13 @@ def bins(histogram: Histogram) -> list[Bin]:
     """
     if histogram.count == 0:
         return []
-    counts = Latencies.decode(histogram).counts
-    used = np.flatnonzero(counts)
-    if not used.size:
-        return []
-    low_us, high_us = bin_edges_us(used)
-    middles = np.maximum((low_us + high_us) / 2, 1.0)
-    grid = np.floor(np.log10(middles) * BINS_PER_DECADE).astype(int)
-    first, last = int(grid.min()), int(grid.max())
-    totals = np.bincount(grid - first, weights=counts[used].astype(float), minlength=last - first + 1)
-    return [
-        Bin(low_ms=_edge_ms(first + i), high_ms=_edge_ms(first + i + 1), count=int(n)) for i, n in enumerate(totals)
-    ]
+    first, totals = log_grid(Latencies.decode(histogram).counts)
+    return [Bin(low_ms=edge_ms(first + i), high_ms=edge_ms(first + i + 1), count=n) for i, n in enumerate(totals)]
 
 
-def _edge_ms(index: int) -> float:
-    """The lower edge of a bin of the grid over microseconds, in ms, with the noise of the logarithm rounded away."""
-    return float(f"{10 ** (index / BINS_PER_DECADE) / 1e3:.6g}")
+def edge_ms(index: int) -> float:
+    """The lower edge of a cell of the grid over microseconds, in ms, with the noise of the logarithm rounded away."""
+    return float(f"{10 ** (index / GRID_PER_DECADE) / 1e3:.6g}")
 
 
 def timeline(seconds: Iterable[LoadSecond]) -> tuple[list[TimelinePoint], int]:
@@ -69,3 +58,29 @@ def _point(at_s: float, step: int, rows: Sequence[LoadSecond]) -> TimelinePoint:
         p50_ms=median(p50) if p50 else None,
         p95_ms=max(p95) if p95 else None,
     )
+
+
+def heat(stretches: Iterable[LatencyStretch]) -> list[HeatColumn]:
+    """One endpoint's distributions over time as at most `MAX_COLUMNS` columns of cells that are a tenth of a decade
+    (26 %) high."""
+    rows = sorted(stretches, key=lambda s: s.at_s)
+    if not rows:
+        return []
+    start, seconds = rows[0].at_s, rows[0].seconds
+    step = max(1, math.ceil((rows[-1].at_s + seconds - start) / seconds / MAX_COLUMNS)) * seconds
+    columns = []
+    for index, group in groupby(rows, key=lambda s: int((s.at_s - start) // step)):
+        cells: dict[int, int] = defaultdict(int)
+        for s in group:
+            for i, n in enumerate(s.counts):
+                cells[(s.first + i) // 2] += n
+        first, last = min(cells), max(cells)
+        columns.append(
+            HeatColumn(
+                at_s=start + index * step,
+                seconds=step,
+                edges_ms=[edge_ms(2 * i) for i in range(first, last + 2)],
+                counts=[cells[i] for i in range(first, last + 1)],
+            )
+        )
+    return columns

@@ -25,6 +25,7 @@ from dbperf.plans.tree import operation
 from dbperf.records.plans import Plan, PlanNode
 from dbperf.records.verdicts import LevelVerdict
 from dbperf.report import charts, ranges
+from dbperf.report.heat_chart import heat_chart
 from dbperf.report.links import Links
 from dbperf.report.model import EndpointReport, Report, StatementReport
 from dbperf.report.requests import finding_groups, short_source
@@ -112,7 +113,11 @@ def _whole_comment(line: str) -> bool:
 def _pictures(endpoints: list[EndpointReport]) -> dict[str, dict[str, charts.Chart | None]]:
     drawn = {}
     for e in endpoints[:MAX_CHARTS]:
-        drawn[e.anchor] = {"distribution": charts.distribution_chart(e), "timeline": charts.timeline_chart(e)}
+        drawn[e.anchor] = {
+            "distribution": charts.distribution_chart(e),
+            "timeline": charts.timeline_chart(e),
+            "heat": heat_chart(e),
+        }
     return drawn
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 
 from dbperf.records.advice import Recommendation
 from dbperf.records.trace import EndpointTrace, TraceStatement
@@ -20,6 +21,7 @@ class Links:
         self._by_fingerprint = {s.fingerprint: s for s in reversed(statements)}
         self._endpoints = {_route(e.name): e for e in reversed(report.endpoints)}
         self._traces = {_route(t.route): t for t in report.trace.endpoints} if report.trace else {}
+        self._waits = report.waits.by_statement if report.waits else []
         self._recommendations = report.advice.recommendations if report.advice else []
 
     def statement(self, queryid: int | str | None = None, fingerprint: str | None = None) -> StatementReport | None:
@@ -44,6 +46,20 @@ class Links:
             if (x.queryid is not None and str(x.queryid) == s.queryid) or (x.fingerprint == s.fingerprint)
         ]
         return sorted(found, key=lambda f: -f[1].total_ms)
+
+    def waits_of(self, trace: EndpointTrace) -> list[tuple[str, str, float, float]]:
+        """What sessions did while they ran an endpoint's statements, whoever asked for those: event, its type, session
+        time in ms, share. The most first."""
+        found = [s for x in trace.statements if (s := self.statement(x.queryid, x.fingerprint))]
+        wanted = {s.queryid for s in found}
+        total: dict[tuple[str, str], float] = defaultdict(float)
+        for w in self._waits:
+            if str(w.queryid) in wanted:
+                for e in w.events:
+                    total[e.wait_event, e.wait_event_type] += e.session_ms
+        whole = sum(total.values())
+        ordered = sorted(total.items(), key=lambda x: (-x[1], x[0]))
+        return [(event, kind, ms, ms / whole) for (event, kind), ms in ordered if whole]
 
     def recommendations_for(self, s: StatementReport) -> list[tuple[int, Recommendation]]:
         """The recommended indexes that a statement would use, with their numbers (from 1)."""

@@ -84,6 +84,16 @@ class TimelinePoint(Record, frozen=True, kw_only=True):
     """Of one second; the highest of the seconds' where several are joined."""
 
 
+class HeatColumn(Record, frozen=True, kw_only=True):
+    """How the requests that ended in a stretch of the load were distributed: `counts[i]` took from `edges_ms[i]` to
+    below `edges_ms[i + 1]`."""
+
+    at_s: float
+    seconds: int
+    edges_ms: list[float]
+    counts: list[int]
+
+
 class EndpointReport(Record, frozen=True, kw_only=True):
     """One endpoint in one stage."""
 
@@ -110,6 +120,8 @@ class EndpointReport(Record, frozen=True, kw_only=True):
     levels: list[LevelVerdict]
     distribution: list[Bin]
     timeline: list[TimelinePoint]
+    heat: list[HeatColumn]
+    """Empty where the load kept no distributions over time."""
     measured_from_s: float
     """On the timeline; before it is ramp and warm-up, which no other figure includes."""
     measured_to_s: float

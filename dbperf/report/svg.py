@@ -22,6 +22,7 @@ def tidy(svg: str) -> str:
     """
     root = ElementTree.fromstring(svg)  # noqa: S314 - Vega's own output, and entities are not in it
     _prune(root)
+    _join_paths(root)
     root.attrib = {"viewBox": root.attrib["viewBox"], "class": "chart", "aria-hidden": "true"}
     return ElementTree.tostring(root, encoding="unicode").replace(f' xmlns="{_NS}"', "")
 
@@ -48,3 +49,20 @@ def _prune(element: ElementTree.Element) -> None:
         element.attrib.pop("class", None)
     if element.get("opacity") == "1":
         del element.attrib["opacity"]
+
+
+def _join_paths(element: ElementTree.Element) -> None:
+    """Filled paths beside each other that look the same become one: a heat map has a thousand cells."""
+    previous: ElementTree.Element | None = None
+    for child in list(element):
+        _join_paths(child)
+        same = previous is not None and _look(previous) == _look(child)
+        if previous is not None and same and child.tag == "path" and "stroke" not in child.attrib:
+            previous.set("d", previous.attrib["d"] + child.attrib["d"])
+            element.remove(child)
+        else:
+            previous = child
+
+
+def _look(element: ElementTree.Element) -> tuple[str, dict[str, str]]:
+    return element.tag, {k: v for k, v in element.attrib.items() if k != "d"}

@@ -209,6 +209,7 @@ async def test_a_cancelled_load_leaves_its_seconds_and_no_process(server: Faulty
     load = read_load(tmp_path / "load.jsonl", suite, server.url)
     assert not load.complete
     assert load.stages[0].requests > 0
+    assert sum(sum(s.counts) for s in load.stretches) == sum(s.requests for s in load.seconds)
     assert not driver_pids()
 
 

@@ -25,6 +25,7 @@ from dbperf.records.verdicts import Verdicts
 from dbperf.report import charts, write_report
 from dbperf.report.build import MAX_STATEMENTS, build_report
 from dbperf.report.distribution import MAX_POINTS, bins, timeline
+from dbperf.report.heat_chart import heat_chart, heat_spec
 from dbperf.report.html import plan_rows, render_html
 from dbperf.report.links import Links
 from dbperf.report.markdown import render_markdown
@@ -309,7 +310,7 @@ def test_long_timelines_are_joined_and_keep_their_totals() -> None:
 
 def test_pictures_are_well_formed_and_carry_nothing_active(report: Report) -> None:
     for e in report.endpoints[:3]:
-        for chart in (charts.distribution_chart(e), charts.timeline_chart(e)):
+        for chart in (charts.distribution_chart(e), charts.timeline_chart(e), heat_chart(e)):
             assert chart is not None
             root = ElementTree.fromstring(chart.svg)
             tags = {element.tag for element in root.iter()}
@@ -387,3 +388,37 @@ def test_pictures_are_valid_altair_specifications(report: Report) -> None:
     for e in report.endpoints:
         altair.LayerChart.from_dict(charts.distribution_spec(e), validate=True)
         altair.LayerChart.from_dict(charts.timeline_spec(e), validate=True)
+        altair.LayerChart.from_dict(heat_spec(e), validate=True)
+
+
+def test_a_heat_map_has_a_cell_for_every_latency_and_second_that_had_requests(
+    report: Report, run: RunDirectory
+) -> None:
+    e = report.endpoints[0]
+    stretches = [s for s in run.read(Load).stretches if s.endpoint == e.name]
+    assert sum(sum(c.counts) for c in e.heat) == sum(sum(s.counts) for s in stretches)
+    drawn = heat_chart(e)
+    assert drawn is not None
+    root = ElementTree.fromstring(drawn.svg)
+    cells = sum(p.attrib["d"].count("M") for p in root.iter("path") if "fill-opacity" in p.attrib)
+    assert cells == sum(n > 0 for c in e.heat for n in c.counts)
+    assert len(drawn.svg) < 15_000, "nine endpoints of them must fit the page"
+
+
+def test_a_run_without_distributions_over_time_has_no_heat_map(tmp_path: Path) -> None:
+    run = sample_run(tmp_path / "run", endpoints=1)
+    run.write(msgspec.structs.replace(run.read(Load), stretches=[]))
+    html = render_html(build_report(run))
+    assert "Over time" in html
+    assert "Heat map" not in html
+
+
+def test_waits_stand_beside_the_endpoint_whose_statements_waited(report: Report, html: str) -> None:
+    links = Links(report)
+    batch = links.trace_of("POST /reflection/batch")
+    assert batch is not None
+    assert [(event, round(share, 2)) for event, _, _, share in links.waits_of(batch)] == [
+        ("CPU", 0.93),
+        ("DataFileRead", 0.07),
+    ]
+    assert html.count("Waits of its statements") == 1

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from dbperf.load.heat import Heat
 from dbperf.records.base import Document
 from dbperf.records.load import (
     EndpointLoad,
@@ -181,7 +182,7 @@ def _manifest(load: Load, bad: str) -> Manifest:
 def _load(requests: int, count: int, bad: str, seed: int) -> Load:
     rng = np.random.default_rng(seed)
     duration_s = 60
-    endpoints, seconds = [], []
+    endpoints, seconds, heat = [], [], Heat()
     for api in _APIS[:count]:
         n = max(int(requests * api.share), 8)
         ms = rng.lognormal(np.log(api.median_ms), api.sigma, n)
@@ -191,7 +192,7 @@ def _load(requests: int, count: int, bad: str, seed: int) -> Load:
         # A checkpoint in the middle, so that the timeline has something to show.
         ms[(at > 33) & (at < 37)] *= 1.7
         endpoints.append(_endpoint(api, ms, duration_s, bad))
-        seconds += _seconds(endpoints[-1].name, api.errors != (), at, ms, duration_s)
+        seconds += _seconds(endpoints[-1].name, api.errors != (), at, ms, duration_s, heat)
     started = START + timedelta(seconds=28.1)
     stage = StageLoad(
         name="10 users",
@@ -213,6 +214,7 @@ def _load(requests: int, count: int, bad: str, seed: int) -> Load:
         complete=True,
         stages=[stage],
         seconds=sorted(seconds, key=lambda s: (s.at_s, s.endpoint)),
+        stretches=heat.stretches(),
         generator=Generator(
             engine="locust 2.47.0",
             processes=1,
@@ -266,13 +268,14 @@ def _quantile(q: float, ordered: Any) -> Quantile:
     return Quantile(q=q, value_ms=value, ci_low_ms=float(ordered[low]), ci_high_ms=float(ordered[high]))
 
 
-def _seconds(name: str, failing: bool, at: Any, ms: Any, duration_s: int) -> list[LoadSecond]:
+def _seconds(name: str, failing: bool, at: Any, ms: Any, duration_s: int, heat: Heat) -> list[LoadSecond]:
     rows = []
     for second in range(-10, duration_s):
         # Before 0 is the warm-up: made of the first seconds, a little slower.
         start = second if second >= 0 else -second
         here = ms[(at >= start) & (at < start + 1)] * (1.0 if second >= 0 else 1.3)
         some = len(here) > 0
+        heat.add(second + 10, "10 users", name, Latencies.of_ms(here))
         rows.append(
             LoadSecond(
                 at_s=float(second + 10),
