@@ -6,8 +6,9 @@ transactions ended in each slice. Each ABBA gives one ratio; the interval is Stu
 shares the machine with the server here, so its own CPU time counts too: an upper bound of what the server loses. The
 target is below 1 % at default settings.
 
-On a machine that does other work as well the interval is wide. So what profiling took of the processors is told too, on
-the server and in dbperf itself: where pgbench keeps all processors busy, that share of them is the loss.
+On a machine that does other work as well the interval is wide. So the same ratio is told for transactions per second of
+the server's processor time (all its processes, the one that answers dbperf included), which other programs hardly
+disturb: where the server is busy all the time, that is its throughput. What profiling took is told too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,47 +39,59 @@ MARGIN_S = 0.02
 """Left out at a slice's start: a stopped process needs a moment to be scheduled again, and a query to end."""
 GROUPS = 40
 CLIENTS = 4
-LOGGED = 0.2
 WORKLOADS = {"select-only": ["-S"], "simple-update": ["-N"]}
 
 
-def slices(child: subprocess.Popen[bytes], groups: int) -> list[list[tuple[bool, float, float]]]:
-    """Stops and continues dbperf; returns for each group its slices: with profiling or not, start, end."""
+@dataclass(frozen=True)
+class Slice:
+    """A piece of time with profiling or without it. Times in seconds; cpu_s is the server's processor time in it."""
+
+    on: bool
+    start: float
+    end: float
+    cpu_s: float
+
+
+def slices(child: subprocess.Popen[bytes], postmaster: int, groups: int) -> list[list[Slice]]:
+    """Stops and continues dbperf; returns for each group its slices."""
     done = []
     for i in range(groups):
         group = []
+        server = [process.pid for process in psutil.Process(postmaster).children()]
         for on in (True, False, False, True) if i % 2 else (False, True, True, False):
             os.kill(child.pid, signal.SIGCONT if on else signal.SIGSTOP)
-            start = time.time()
-            time.sleep(SLICE_S)
-            group.append((on, start + MARGIN_S, time.time()))
+            time.sleep(MARGIN_S)
+            start, before = time.time(), cpu_ns(server)
+            time.sleep(SLICE_S - MARGIN_S)
+            after, end = cpu_ns(server), time.time()
+            group.append(Slice(on, start, end, (after - before) / 1e9))
         done.append(group)
     os.kill(child.pid, signal.SIGCONT)
     return done
 
 
-def log_ratios(ends: np.ndarray, groups: Sequence[Sequence[tuple[bool, float, float]]]) -> list[float]:
-    """Of each group: the logarithm of the rate of transactions with profiling over that without."""
+def log_ratios(ends: np.ndarray, groups: Sequence[Sequence[Slice]], per: Callable[[Slice], float]) -> list[float]:
+    """Of each group: the logarithm of the transactions per `per` (seconds) with profiling over that without."""
     ratios = []
     for group in groups:
         count, seconds = {True: 0, False: 0}, {True: 0.0, False: 0.0}
-        for on, start, end in group:
-            count[on] += int(np.searchsorted(ends, end) - np.searchsorted(ends, start))
-            seconds[on] += end - start
+        for part in group:
+            count[part.on] += int(np.searchsorted(ends, part.end) - np.searchsorted(ends, part.start))
+            seconds[part.on] += per(part)
         ratios.append(math.log(count[True] / seconds[True]) - math.log(count[False] / seconds[False]))
     return ratios
 
 
 def measure(
     server: embedded.Embedded, bindir: Path, flags: list[str], groups: int
-) -> tuple[list[float], dict[str, Any]]:
-    """The ratios of one workload, and what the profile says of its sampler."""
+) -> tuple[list[float], list[float], dict[str, Any]]:
+    """The ratios of one workload, by time and by the server's processor time, and what the profile says of itself."""
     env = {"PGHOST": str(server.socket_dir), "PGUSER": "postgres", "PGDATABASE": "postgres", "PATH": os.environ["PATH"]}
-    seconds = groups * 4 * SLICE_S + 3
+    seconds = groups * 4 * (SLICE_S + MARGIN_S) + 5
     with tempfile.TemporaryDirectory() as folder:
         bench = subprocess.Popen(
             [bindir / "pgbench", "-n", "-M", "prepared", "-c", str(CLIENTS), "-T", str(math.ceil(seconds)), "-l",
-             f"--sampling-rate={LOGGED}", *flags],
+             *flags],
             env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         profile = subprocess.Popen(
@@ -86,13 +101,25 @@ def measure(
         )  # fmt: skip
         time.sleep(2)  # both have started
         before = cpu_s(profile.pid)
-        groups_done = slices(profile, groups)
+        groups_done = slices(profile, server.pid, groups)
         cost = (cpu_s(profile.pid) - before) / (groups * 2 * SLICE_S)
         told = json.loads(profile.communicate()[0])
         bench.wait()
         lines = [np.loadtxt(path, usecols=(4, 5)) for path in Path(folder).glob("pgbench_log.*")]
     stamps = np.concatenate(lines)
-    return log_ratios(np.sort(stamps[:, 0] + stamps[:, 1] / 1e6), groups_done), {**told, "cpu_share": cost}
+    ends = np.sort(stamps[:, 0] + stamps[:, 1] / 1e6)
+    by_time = log_ratios(ends, groups_done, lambda part: part.end - part.start)
+    by_cpu = log_ratios(ends, groups_done, lambda part: part.cpu_s)
+    return by_time, by_cpu, {**told, "cpu_share": cost}
+
+
+def cpu_ns(pids: list[int]) -> int:
+    """The processor time of processes so far, in nanoseconds (Linux: /proc/PID/schedstat)."""
+    used = 0
+    for pid in pids:
+        with suppress(OSError):  # it ended
+            used += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    return used
 
 
 def cpu_s(pid: int) -> float:
@@ -114,21 +141,27 @@ def main(groups: int) -> None:
         )
         subprocess.run([bindir / "pgbench", "-i", "-q", "-s", "10"], env=base, check=True, capture_output=True)
         for name, flags in WORKLOADS.items():
-            logs, told = measure(postgres, bindir, flags, groups)
-            mean = statistics.fmean(logs)
-            half = t_quantile(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-            low, high = math.exp(mean - half), math.exp(mean + half)
-            verdict = "below 1 %" if low > 0.99 else "1 % or more" if high < 0.99 else "can't tell"
+            by_time, by_cpu, told = measure(postgres, bindir, flags, groups)
             sampler = told["activity"]["sampler"]
             # Wall time, so an upper bound; a session's CPU time is too short for the kernel's ticks to count.
             server = sampler["server_ms_mean"] / 1000 * sampler["rate_hz"]
             cpus = len(os.sched_getaffinity(0))
+            print(f"{name}, {groups} groups of {4 * SLICE_S:g} s, with profiling / without:")
+            print(f"  transactions per second: {told_ratio(by_time)}")
+            print(f"  transactions per second of the server's processor time: {told_ratio(by_cpu)}")
             print(
-                f"{name}: throughput with profiling / without: {math.exp(mean):.4f} (95 %: {low:.4f} to {high:.4f},"
-                f" {len(logs)} groups of {4 * SLICE_S:g} s); loss: {verdict}. Of all {cpus} processors its samples took"
-                f" {100 * server / cpus:.2f} % on the server ({sampler['server_ms_mean']:.3f} ms each), dbperf itself"
-                f" {100 * told['cpu_share'] / cpus:.2f} %"
+                f"  of all {cpus} processors the samples took {100 * server / cpus:.2f} % on the server"
+                f" ({sampler['server_ms_mean']:.3f} ms each), dbperf itself {100 * told['cpu_share'] / cpus:.2f} %"
             )
+
+
+def told_ratio(logs: list[float]) -> str:
+    """The ratio with its interval, and what that says of a loss of 1 %."""
+    mean = statistics.fmean(logs)
+    half = t_quantile(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    low, high = math.exp(mean - half), math.exp(mean + half)
+    verdict = "below 1 %" if low > 0.99 else "1 % or more" if high < 0.99 else "can't tell"
+    return f"{math.exp(mean):.4f} (95 %: {low:.4f} to {high:.4f}); loss: {verdict}"
 
 
 if __name__ == "__main__":
