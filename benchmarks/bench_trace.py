@@ -1,8 +1,11 @@
 """What tracing costs: requests/s of a served application with and without it, interleaved ABBA in one session.
 
-Two processes serve the reference target; the traced one and the plain one take turns, so that the
-machine's drift cancels. Prints two ratios with bootstrap intervals per endpoint: of requests/s, and of the server's
-CPU time per request, which other work on the machine disturbs less. `--json` for machines.
+Two processes serve the reference target; the traced one and the plain one take turns, so that the machine's drift
+cancels. Two processes of the same program differ by some per cent for their whole life (where their memory lies), so
+there are several pairs of them, and the interval is Student's t over the pairs (after Kalibera and Jones, Rigorous
+benchmarking in reasonable time, 2013: repeat at the level that varies). `--control` traces neither: what it prints is
+the method's own error. Prints two ratios per endpoint: of requests/s, and of the server's CPU time per request, which
+other work on the machine disturbs less. `--json` for machines.
 """
 
 from __future__ import annotations
@@ -10,19 +13,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
+import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-
-import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dbperf.phase3.launch import RunningTarget, start_target  # noqa: E402 - the checkout's own package
 from dbperf.phase3.seed import seed  # noqa: E402
+from dbperf.stats.distributions import t_quantile  # noqa: E402
 from dbperf.trace.launch import environment  # noqa: E402
 from tests.support.pgserver import PgServer, bindir_18  # noqa: E402
 
@@ -74,56 +78,67 @@ def block(server: RunningTarget, path: str, seconds: float) -> tuple[float, floa
     return per_s, (cpu_s(server.pid) - before) / requests
 
 
-def interval(ratios: list[float]) -> tuple[float, float, float]:
-    """Median of the ratios with a 95 % bootstrap interval."""
-    rng = np.random.default_rng(1)
-    values = np.array(ratios)
-    medians = np.median(rng.choice(values, (4000, len(values))), axis=1)
-    return float(np.median(values)), *(float(q) for q in np.quantile(medians, (0.025, 0.975)))
+def interval(logs: list[float]) -> tuple[float, float, float]:
+    """The mean ratio of the pairs, less one, with its 95 % interval; `logs` are logarithms of ratios."""
+    mean = statistics.fmean(logs)
+    half = t_quantile(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean) - 1, math.exp(mean - half) - 1, math.exp(mean + half) - 1
+
+
+def compare(plain: RunningTarget, traced: RunningTarget, path: str, blocks: int, seconds: float) -> dict[str, float]:
+    """Of one pair of processes: the logarithms of its ratios, medians over the blocks, and the plain one's speed."""
+    asyncio.run(rate(plain, path, 0.5))
+    asyncio.run(rate(traced, path, 0.5))
+    slower, cpu, speeds = [], [], []
+    for _ in range(blocks):
+        a1, b1, b2, a2 = (block(server, path, seconds / 2) for server in (plain, traced, traced, plain))
+        slower.append(math.log((a1[0] + a2[0]) / (b1[0] + b2[0])))
+        cpu.append(math.log((b1[1] + b2[1]) / (a1[1] + a2[1])))
+        speeds.append((a1[0] + a2[0]) / 2)
+    return {"slower": statistics.median(slower), "cpu": statistics.median(cpu), "speed": statistics.median(speeds)}
 
 
 def main() -> None:
     options = argparse.ArgumentParser()
-    options.add_argument("--blocks", type=int, default=12)
+    options.add_argument("--pairs", type=int, default=6)
+    options.add_argument("--blocks", type=int, default=4)
     options.add_argument("--seconds", type=float, default=1.0)
+    options.add_argument("--control", action="store_true")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     database = PgServer(bindir_18())
     asyncio.run(seed(database.dsn(), "smoke"))
+    found: dict[str, list[dict[str, float]]] = {path: [] for path in ENDPOINTS}
     with tempfile.TemporaryDirectory() as folder:
-        plain = serve(database.dsn(), None)
-        traced = serve(database.dsn(), Path(folder))
         try:
-            results = {}
-            for path in ENDPOINTS:
-                asyncio.run(rate(plain, path, 0.5))
-                asyncio.run(rate(traced, path, 0.5))
-                ratios, cpu, speeds = [], [], []
-                for _ in range(given.blocks):
-                    a1 = block(plain, path, given.seconds / 2)
-                    b1 = block(traced, path, given.seconds / 2)
-                    b2 = block(traced, path, given.seconds / 2)
-                    a2 = block(plain, path, given.seconds / 2)
-                    ratios.append(1 - (b1[0] + b2[0]) / (a1[0] + a2[0]))
-                    cpu.append((b1[1] + b2[1]) / (a1[1] + a2[1]) - 1)
-                    speeds.append((a1[0] + a2[0]) / 2)
-                result = {"requests_per_s": float(np.median(speeds))}
-                for name, values in (("overhead_share", ratios), ("cpu_share", cpu)):
-                    result[name], result[f"{name}_ci_low"], result[f"{name}_ci_high"] = interval(values)
-                results[path] = result
-                if not given.json:
-                    shown = [
-                        f"{label} {100 * result[k]:5.2f} % [{100 * result[k + '_ci_low']:.2f}, "
-                        f"{100 * result[k + '_ci_high']:.2f}]"
-                        for label, k in (("requests/s", "overhead_share"), ("CPU", "cpu_share"))
-                    ]
-                    print(f"{path:<20} {result['requests_per_s']:7.0f} requests/s   overhead: {'   '.join(shown)}")
-            if given.json:
-                print(json.dumps(results, indent=2))
+            for pair in range(given.pairs):
+                traces = None if given.control else Path(folder) / str(pair)
+                servers = []
+                try:
+                    for out in (None, traces):
+                        servers.append(serve(database.dsn(), out))
+                    for path in ENDPOINTS:
+                        found[path].append(compare(servers[0], servers[1], path, given.blocks, given.seconds))
+                finally:
+                    for server in servers:
+                        server.stop()
         finally:
-            for server in (plain, traced):
-                server.stop()
             database.close()
+    results = {}
+    for path, pairs in found.items():
+        result = {"requests_per_s": statistics.median(p["speed"] for p in pairs), "pairs": float(len(pairs))}
+        for name, key in (("time_share", "slower"), ("cpu_share", "cpu")):
+            result[name], result[f"{name}_ci_low"], result[f"{name}_ci_high"] = interval([p[key] for p in pairs])
+        results[path] = result
+        if not given.json:
+            shown = [
+                f"{label} {100 * result[k]:+5.2f} % [{100 * result[k + '_ci_low']:+.2f}, "
+                f"{100 * result[k + '_ci_high']:+.2f}]"
+                for label, k in (("time per request", "time_share"), ("CPU per request", "cpu_share"))
+            ]
+            print(f"{path:<22} {result['requests_per_s']:6.0f} requests/s   {'   '.join(shown)}")
+    if given.json:
+        print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":
