@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import gevent
-from locust import FastHttpUser, argument_parser, events
+from locust import FastHttpUser, User, argument_parser, events
 from locust.env import Environment
 from locust.util.load_locustfile import load_locustfile
 
@@ -76,6 +77,9 @@ class LocustfileError(Exception):
 def locustfile_environment(plan: dict[str, Any]) -> Environment:
     """The users of somebody's own locustfile, with the events and options that such files expect.
 
+    Args:
+        plan: a worker's holds no more than the file's path; URL and headers come from the master.
+
     Raises:
         LocustfileError: it raises on import, or defines no user.
     """
@@ -92,19 +96,30 @@ def locustfile_environment(plan: dict[str, Any]) -> Environment:
         raise LocustfileError(f"{where}: {type(e).__name__}: {e}") from e
     if not users:
         raise LocustfileError(f"{path} defines no user class")
-    for user in users.values():
-        if issubclass(user, FastHttpUser):
-            user.default_headers = {**plan["headers"], **(user.default_headers or {})}
+    give_headers(list(users.values()), plan.get("headers", {}))
     parser = argument_parser.get_empty_argument_parser()
     argument_parser.setup_parser_arguments(parser)  # type: ignore[no-untyped-call]  # locust
     events.init_command_line_parser.fire(parser=parser)  # type: ignore[no-untyped-call]  # locust
     return Environment(
         user_classes=list(users.values()),
         events=events,
-        host=plan["url"],
-        stop_timeout=plan["drain_s"],
+        host=plan.get("url"),
+        stop_timeout=plan.get("drain_s"),
         parsed_options=parser.parse(args=[]),
     )
+
+
+def give_headers(users: Sequence[type[User]], headers: Mapping[str, str]) -> None:
+    """Sends headers with each request of the FastHttpUsers among them; what a user sets itself stays."""
+    for user in users:
+        if issubclass(user, FastHttpUser):
+            user.default_headers = {**headers, **(user.default_headers or {})}
+
+
+def fire_init(environment: Environment) -> None:
+    """What Locust's own command line does once the runner is there: locustfiles set themselves up by it."""
+    told = {"environment": environment, "runner": environment.runner, "web_ui": None}
+    environment.events.init.fire(**told)  # type: ignore[no-untyped-call]  # locust
 
 
 class Local:
@@ -125,8 +140,7 @@ class Local:
         self.arrivals = Arrivals(SuiteUser.scenario, self.environment, user, plan["max_in_flight"])
         gevent.spawn(self.health.watch)
         if not own:
-            started = {"environment": self.environment, "runner": self.runner, "web_ui": None}
-            self.environment.events.init.fire(**started)  # type: ignore[no-untyped-call]  # locust
+            fire_init(self.environment)
 
     def users_to(self, users: int, per_s: float) -> None:
         if users:
@@ -204,8 +218,15 @@ class Fleet:
         self.rows: list[dict[str, Any]] = []
         self.late_starts: dict[str, int] = {}
         user = suite_user(plan, Recorder())
-        self.environment = Environment(user_classes=[user], host=plan["url"], stop_timeout=plan["drain_s"])
+        own = plan["locustfile"] is None
+        self.environment = (
+            Environment(user_classes=[user], host=plan["url"], stop_timeout=plan["drain_s"])
+            if own
+            else locustfile_environment(plan)
+        )
         self.runner = self.environment.create_master_runner(plan["master_host"], plan["master_port"])
+        if not own:
+            fire_init(self.environment)
         self.runner.register_message("dbperf_hello", self._hello)
         self.runner.register_message("dbperf_second", self._second)
         self.health = Health()

@@ -13,7 +13,14 @@ import gevent.os
 from locust.env import Environment
 
 from loadtests.arrivals import Arrivals
-from loadtests.generator import suite_user, taken
+from loadtests.generator import (
+    LocustfileError,
+    fire_init,
+    give_headers,
+    locustfile_environment,
+    suite_user,
+    taken,
+)
 from loadtests.health import Health
 from loadtests.recorder import Recorder
 from loadtests.scenario import SuiteUser
@@ -27,15 +34,20 @@ class Worker:
         self.region: str | None = plan["region"]
         self.added_latency_s: float = plan["added_latency_s"]
         self.ended = gevent.event.Event()
-        self.recorder = Recorder()
+        own = plan["locustfile"] is None
+        self.recorder = Recorder(own_names=own)
         self.health = Health()
         self.arrivals: Arrivals | None = None
         self.finished = False
+        self.own = own
+        self.refused: str | None = None
         # Locust names users by their class: it has to exist before the plan is here.
         self.user: type[SuiteUser] = type("Suite", (SuiteUser,), {"abstract": False, "host": "http://unknown"})
-        self.environment = Environment(user_classes=[self.user])
+        self.environment = Environment(user_classes=[self.user]) if own else locustfile_environment(plan)
         self.environment.events.request.add_listener(self.recorder.on_request)  # type: ignore[no-untyped-call]  # locust
         self.runner = self.environment.create_worker_runner(plan["master_host"], plan["master_port"])
+        if not own:
+            fire_init(self.environment)
         for name, listener in (
             ("dbperf_plan", self._plan),
             ("dbperf_rate", self._rate),
@@ -45,14 +57,23 @@ class Worker:
             self.runner.register_message(name, listener)
 
     def _plan(self, msg: Any, **_: Any) -> None:
-        if self.arrivals is None:
-            plan = msg.data
+        plan = msg.data
+        if (plan["locustfile"] is None) is not self.own:
+            self.refused = (
+                "this worker has a locustfile, its master has none"
+                if self.own is False
+                else "its master has a locustfile: this worker needs the same one with --locustfile"
+            )
+            self.ended.set()
+        elif self.arrivals is None:
             suite_user(plan, self.recorder)  # sets what all users share, on the base class
             self.user.host = plan["url"]
             SuiteUser.added_latency_s = self.added_latency_s
             # Not the same choices as the other workers.
             SuiteUser.scenario.rng.seed(f"{plan['seed']} {self.runner.client_id}")
             self.environment.host = plan["url"]
+            self.environment.stop_timeout = plan["drain_s"]
+            give_headers([u for u in self.environment.user_classes if u is not self.user], plan["headers"])
             self.arrivals = Arrivals(SuiteUser.scenario, self.environment, self.user, plan["max_in_flight"])
 
     def _rate(self, msg: Any, **_: Any) -> None:
@@ -120,6 +141,10 @@ class Worker:
 def work(plan: dict[str, Any]) -> None:
     try:
         worker = Worker(plan)
+    except LocustfileError as e:
+        sys.exit(str(e))
     except (SystemExit, OSError) as e:
         sys.exit(f"no connection to the master at {plan['master_host']}:{plan['master_port']}: {e}")
     worker.run()
+    if worker.refused:
+        sys.exit(worker.refused)

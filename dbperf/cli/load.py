@@ -91,7 +91,10 @@ def load(
         Path | None, typer.Option(help="Configuration.  [default: dbperf.toml, then pyproject.toml]")
     ] = None,
     locustfile: Annotated[
-        Path | None, typer.Option(help="Your own Locust users, in the suite's stages and judged by its gates.")
+        Path | None,
+        typer.Option(
+            help="Your own Locust users, in the suite's stages and judged by its gates; --worker needs it, too."
+        ),
     ] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Load processes on this machine.")] = 1,
     master: Annotated[
@@ -132,7 +135,7 @@ def load(
         return
     places = [_place(r) for r in region or []]
     if worker:
-        _work(master_host, master_port, places)
+        _work(master_host, master_port, places, locustfile)
         return
     fleet = _fleet(processes, places, master=master, workers=workers, port=master_port)
     if suite is None:
@@ -225,7 +228,7 @@ def _fleet(processes: int, places: list[Place], *, master: bool, workers: int, p
     return Fleet(workers=count, port=free_port(), local=tuple(places) or (None,) * count)
 
 
-def _work(host: str, port: int, places: list[Place]) -> None:
+def _work(host: str, port: int, places: list[Place], locustfile: Path | None) -> None:
     import asyncio
     import tempfile
 
@@ -237,7 +240,7 @@ def _work(host: str, port: int, places: list[Place]) -> None:
     with tempfile.TemporaryDirectory(prefix="dbperf-worker-") as folder:
         log = Path(folder) / "worker.log"
         typer.echo(f"working for {host}:{port}", err=True)
-        code = asyncio.run(run_worker(host, port, places[0] if places else None, log))
+        code = asyncio.run(run_worker(host, port, places[0] if places else None, log, locustfile=locustfile))
         if code:
             last = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise DbperfError(last[0] if last else f"the worker ended with code {code}", hint="is the master running?")

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dbperf.errors import ConfigError
+from dbperf.errors import ConfigError, UsageError
 from dbperf.load.data import without_data
 from dbperf.records.base import Record
 from dbperf.records.load import LeftOut
@@ -35,10 +35,20 @@ class Fleet(Record, frozen=True, kw_only=True):
     """The workers that are started here, each with its region if it has one; others come from other machines."""
 
 
-def worker_plan(host: str, port: int, place: Place | None) -> dict[str, Any]:
-    """What a worker is told; the rest comes from its master."""
+def worker_plan(host: str, port: int, place: Place | None, locustfile: Path | None = None) -> dict[str, Any]:
+    """What a worker is told; the rest comes from its master.
+
+    Raises:
+        UsageError: a time is to be added to requests that are not dbperf's own.
+    """
+    if locustfile is not None and place is not None and place.added_latency_s:
+        raise UsageError(
+            f"{place.region}: no time can be added to the requests of a locustfile",
+            hint=f"--region {place.region} without the time labels them",
+        )
     return {
         "role": "worker",
+        "locustfile": str(locustfile) if locustfile else None,
         "master_host": host,
         "master_port": port,
         "region": place.region if place else None,

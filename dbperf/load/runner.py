@@ -62,7 +62,8 @@ async def run_load(
         data: values of the suite's data sources; those that are missing and need no database are resolved here.
         allow_writes: also call the endpoints that change data.
         fleet: several processes, here or on other machines, instead of one.
-        locustfile: its users make the load in the suite's stages, instead of the suite's endpoints. What they still
+        locustfile: its users make the load in the suite's stages, instead of the suite's endpoints; workers on other
+            machines need the same file. What they still
             ask at a window's end is not followed up: only the suite's own users can be asked about that. `headers`
             become the default headers of its FastHttpUsers.
         stop: setting it ends the load within 3 s; the partial Load is returned.
@@ -79,7 +80,7 @@ async def run_load(
     url = checked_url(url)
     suite = with_overrides(suite, users=users, duration_s=duration_s, warm_up_s=warm_up_s)
     if locustfile is not None:
-        suite = _only_stages(suite, locustfile, fleet)
+        suite = _only_stages(suite, locustfile)
         values: dict[str, list[Any]] = {}
         left_out: list[LeftOut] = []
     else:
@@ -98,7 +99,7 @@ async def run_load(
     try:
         for number, place in enumerate(fleet.local if fleet else [], 1):
             assert fleet is not None
-            told = worker_plan("127.0.0.1", fleet.port, place)
+            told = worker_plan("127.0.0.1", fleet.port, place, locustfile)
             workers.append(await _Driver.start(told, out_dir / f"load_worker_{number}.log"))
         abort = AbortOnFail(suite, lambda: read_load(file, suite, url))
         await driver.follow(stop, on_event, on_measuring, on_measured, abort)
@@ -114,31 +115,42 @@ async def run_load(
     return load
 
 
-async def run_worker(host: str, port: int, place: Place | None, log: Path) -> int:
-    """Works for a master on another machine until it says that the load has ended; returns the exit code."""
-    worker = await _Driver.start(worker_plan(host, port, place), log)
+async def run_worker(host: str, port: int, place: Place | None, log: Path, *, locustfile: Path | None = None) -> int:
+    """Works for a master on another machine until it says that the load has ended; returns the exit code.
+
+    Args:
+        locustfile: the same as the master's, where that has one.
+
+    Raises:
+        UsageError: there is no such locustfile, or a time is to be added to its requests.
+    """
+    if locustfile is not None:
+        _checked_locustfile(locustfile)
+    worker = await _Driver.start(worker_plan(host, port, place, locustfile), log)
     try:
         return await worker.process.wait()
     finally:
         await worker.end()
 
 
-def _only_stages(suite: Suite, locustfile: Path, fleet: Fleet | None) -> Suite:
+def _only_stages(suite: Suite, locustfile: Path) -> Suite:
     """The suite's stages, for the users of a locustfile.
 
     Raises:
         UsageError: the file is missing, or something is asked that only the suite's own users can do.
     """
-    if not locustfile.is_file():
-        raise UsageError(f"there is no locustfile {locustfile}")
-    if fleet is not None:
-        raise UsageError("--locustfile makes its load in one process", hint="leave out --processes and --master")
+    _checked_locustfile(locustfile)
     if any(s.users is None for s in suite.stages):
         raise UsageError(
             f"suite {suite.name!r} has an arrival rate, which the users of a locustfile don't follow",
             hint="choose a suite with users",
         )
     return msgspec.structs.replace(suite, endpoints=[], data=[])
+
+
+def _checked_locustfile(locustfile: Path) -> None:
+    if not locustfile.is_file():
+        raise UsageError(f"there is no locustfile {locustfile}")
 
 
 def _prepared(out_dir: Path) -> Path:

@@ -18,8 +18,11 @@ import pytest
 
 from dbperf.errors import ConfigError, DbperfError, TargetError, UsageError
 from dbperf.load import derive_suite, read_load, run_load
+from dbperf.load.plan import Fleet, Place
 from dbperf.load.progress import LoadEvent
+from dbperf.load.runner import run_worker
 from dbperf.load.suite_file import parse_suite
+from dbperf.processes import free_port
 from dbperf.records.base import parse_document
 from dbperf.records.load import EndpointLoad, Load
 from dbperf.stats.hdr import Latencies
@@ -422,6 +425,49 @@ async def test_somebody_s_own_locustfile_is_measured_in_the_suite_s_stages(
         "GET checked": [("check failed", 200)],
         "POST /status/503": [("http 503", 503)],
     }
+
+
+async def test_a_locustfile_s_users_are_spread_over_processes(server: FaultyServer, tmp_path: Path) -> None:
+    (tmp_path / "locustfile.py").write_text(LOCUSTFILE)
+    fleet = Fleet(workers=2, port=free_port(), local=(Place(region="near"), Place(region="far")))
+    load = await run_load(
+        parse_suite(endpoints("/ok"), "x"), server.url, out_dir=tmp_path, locustfile=tmp_path / "locustfile.py",
+        fleet=fleet, headers={"X-Asked": "yes"},
+    )  # fmt: skip
+    assert load.complete
+    assert load.generator.processes == 2
+    assert {"GET front", "GET checked", "POST /status/503"} == by_name(load).keys()
+    regions = {r.region: r.requests for r in load.stages[0].regions}
+    assert regions.keys() == {"near", "far"}
+    assert all(regions.values())
+    assert sum(regions.values()) == load.stages[0].requests
+    assert not driver_pids()
+
+
+async def test_a_worker_and_its_master_need_the_same_locustfile(server: FaultyServer, tmp_path: Path) -> None:
+    (tmp_path / "locustfile.py").write_text(LOCUSTFILE)
+    far = Place(region="far", added_latency_s=0.1)
+    with pytest.raises(UsageError, match="no time can be added to the requests of a locustfile"):
+        await run_worker("127.0.0.1", 1, far, tmp_path / "log", locustfile=tmp_path / "locustfile.py")
+    with pytest.raises(UsageError, match="there is no locustfile"):
+        await run_worker("127.0.0.1", 1, None, tmp_path / "log", locustfile=tmp_path / "none.py")
+    fleet = Fleet(workers=1, port=free_port())
+    stop = asyncio.Event()
+    master = asyncio.create_task(
+        run_load(
+            parse_suite(endpoints("/ok"), "x"), server.url, out_dir=tmp_path, locustfile=tmp_path / "locustfile.py",
+            fleet=fleet, stop=stop,
+        )
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(60):
+            code = await run_worker("127.0.0.1", fleet.port, None, tmp_path / "worker.log")
+    finally:
+        stop.set()
+        with contextlib.suppress(DbperfError):
+            await master
+    assert code == 1
+    assert "this worker needs the same one with --locustfile" in (tmp_path / "worker.log").read_text()
 
 
 @pytest.mark.parametrize(
