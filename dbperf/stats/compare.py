@@ -18,6 +18,7 @@ from dbperf.stats.bootstrap import Draws
 from dbperf.stats.distributions import normal_quantile, wilson
 
 CONFIDENCE = 0.95
+Verdict = Literal["better", "worse", "unchanged", "cant_tell"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ def fisher_at_least(errors_b: int, n_b: int, errors_a: int, n_a: int) -> float:
 
 def verdict_of(
     effect: Effect, *, tolerance: float, worse_is_up: bool, shown_worse: bool, shown_better: bool
-) -> Literal["better", "worse", "unchanged", "cant_tell"]:
+) -> Verdict:
     """The verdict by the rule above.
 
     Args:
