@@ -22,10 +22,13 @@ Examples:
   dbperf advise --dsn postgresql://me@db/app
   dbperf advise --dsn postgresql://me@db/app --budget 20% --max-indexes 5
   dbperf advise --dsn postgresql://me@db/app --workload queries/ --sql sql/indexes/next
+  dbperf advise --dsn postgresql://me@db/app --workload /var/log/postgresql/postgresql.log
   dbperf advise --shadow app.shadow --workload queries/ --format markdown -o advice.md
 """
 _WORKLOAD = typer.Option(
-    None, "--workload", help="Folder of .sql files or run directory (default: pg_stat_statements, or the file's own)."
+    None,
+    "--workload",
+    help=".sql files, run directory, trace.json or server log (default: pg_stat_statements, or the file's own).",
 )
 _DSN = typer.Option(
     None,

@@ -41,7 +41,7 @@ _DSN = typer.Option(
 )
 _OUT = typer.Option(..., "--out", "-o", help="The file to write.", metavar="FILE")
 _WORKLOAD = typer.Option(
-    None, "--workload", help="Folder of .sql files or run directory (default: pg_stat_statements)."
+    None, "--workload", help=".sql files, run directory, trace.json or server log (default: pg_stat_statements)."
 )
 
 

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from dbperf.indexes import candidates as make
 from dbperf.indexes.clauses import Resolver, StatementUse
@@ -13,7 +14,7 @@ from dbperf.indexes.costs import NONE, Costs, Known, Names, Planned, Table, lead
 from dbperf.indexes.report import build_advice
 from dbperf.indexes.search import Point, Search
 from dbperf.indexes.size import Size, estimate
-from dbperf.indexes.variants import variants_of
+from dbperf.indexes.variants import Variant, planned_apart, variants_of
 from dbperf.indexes.workload import Workload
 from dbperf.indexes.writes import Write, rows_written, write_cost
 from dbperf.postgres.whatif import Answer, Candidate, Question, WhatIf
@@ -123,18 +124,13 @@ class Advisor:
         by_name: dict[str, list[Table]] = {}
         for schema, name in self.relations:
             by_name.setdefault(name, []).append((schema, name))
-        variants = [v for s in self.source for v in variants_of(s, resolver.read(s.text))]
-        answers = await self.planner.ask([Question(statement=v.text) for v in variants])
-        failed: set[str] = set()
-        for v, answer in zip(variants, answers, strict=True):
-            if answer.cost is None:
-                if v.id not in failed:
-                    failed.add(v.id)
-                    self.skipped.append(Skipped(id=v.id, reason=answer.error or "it can't be planned"))
-                continue
+        found = [variants_of(s, resolver) for s in self.source]
+        answers = iter(await self.planner.ask([Question(statement=v.text) for vs in found for v in vs]))
+        for v, answer in (pair for vs in found for pair in self._planned_apart(vs, list(islice(answers, len(vs))))):
             tables = {(u.relation.schema, u.relation.name) for u in v.use.tables}
             for table in relations_in(answer.plan, by_name):
                 tables.update(self._with_parents(table))
+            assert answer.cost is not None
             planned = Planned(
                 id=v.id, key=v.key, text=v.text, calls=v.calls, tables=frozenset(tables), base=answer.cost
             )
@@ -152,6 +148,12 @@ class Advisor:
             self.coefficients[p.key] = (1 - share) * p.calls / self.total
             if p.base > 0 and calls_of[p.id] > 0:
                 self.coefficients[p.key] += share / len(calls_of) * p.calls / calls_of[p.id] / p.base
+
+    def _planned_apart(self, variants: list[Variant], answers: list[Answer]) -> list[tuple[Variant, Answer]]:
+        """What is kept of a statement's variants; none where it can't be planned, which is entered in `skipped`."""
+        if not (kept := planned_apart(variants, answers)):
+            self.skipped.append(Skipped(id=variants[0].id, reason=answers[0].error or "it can't be planned"))
+        return kept
 
     def _with_parents(self, table: Table) -> list[Table]:
         relation = self.relations[table]

@@ -46,7 +46,7 @@ async def read_source(dsn: str | None, file: Path | None, workload: Path | None)
     given = read_workload(workload) if workload else None
     if file is not None:
         catalog = read_document(Catalog, file)
-        return catalog, given or checked(catalog.workload)
+        return catalog, (given or checked(catalog.workload)).of_database(catalog.database)
     assert dsn is not None
     async with connected(dsn) as conn:
         catalog = await read_catalog(conn, source=mask_dsn(dsn))
@@ -55,7 +55,7 @@ async def read_source(dsn: str | None, file: Path | None, workload: Path | None)
                 given = await workload_of_server(conn)
             except CapabilityError as e:
                 raise UsageError(f"there is no workload: {e.message}", hint="give one with --workload DIR") from e
-    return catalog, given
+    return catalog, given.of_database(catalog.database)
 
 
 def with_workload(catalog: Catalog, workload: Workload) -> Catalog:

@@ -1,83 +1,194 @@
 """Statements with parameters, planned for more than the average value.
 
-A generic plan takes every value of a column to be equally common. Where some values are far more common than that, the
-statement is planned for the most common one as well, with the weight that such values have in the column: calls are
-taken to ask for values as often as they occur.
+A generic plan takes every value of a column to be equally common, a range to keep a third (or, closed, 0.5 %) of the
+rows, and LIMIT $1 to keep a tenth. So a statement is planned with values as well: those that a log had, or a common, a
+typical and a rare case from the column's statistics, drawn as `dbperf explain` draws them. How they are weighted is in
+docs/advice.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import postgast
-
-from dbperf.indexes.clauses import Condition, StatementUse, TableUse
+from dbperf.indexes.cases import with_values
+from dbperf.indexes.clauses import Resolver, StatementUse, TableUse
 from dbperf.indexes.redact import array_elements
-from dbperf.postgres.shadow_ddl import literal
-from dbperf.records.shadow import ColumnStatistics, WorkloadStatement
+from dbperf.postgres.bindings import Binding, bindings
+from dbperf.postgres.representative import CASES, Case, column_of, value_for
+from dbperf.postgres.representative import Column as Drawn
+from dbperf.postgres.sql_text import parameters_of
+from dbperf.postgres.whatif import Answer, PlanJson, nodes
+from dbperf.records.shadow import Column, ColumnStatistics, WorkloadStatement
 
 _SKEWED = 3.0
-"""The most common value must be this much more common than the average one."""
+"""The most common value must be this much more common than the average one for its frequency to be the weight."""
+_COMMON_MOST = 0.9
+_SAME_ROWS = 2.0
+"""Cases whose plans expect rows within this factor are one..."""
+_FEW_ROWS = 10.0
+"""...and below this many rows all are."""
+_CAST = re.compile(r"\$(\d+)\s*::\s*(?:pg_catalog\.)?\"?([a-z][a-z_ ]*(?:\[\])?)")
 
 
 @dataclass(frozen=True)
 class Variant:
+    """A statement with or without values. The calls of a statement's variants sum to its own."""
+
     id: str
     key: str
     text: str
     calls: float
     use: StatementUse
+    apart: bool = False
+    """It has a pattern for LIKE where the generic plan has a parameter, which no index serves."""
 
 
-def variants_of(statement: WorkloadStatement, use: StatementUse) -> list[Variant]:
-    """The statement as it is, and for common values where its parameters are compared with skewed columns.
+def variants_of(statement: WorkloadStatement, resolver: Resolver) -> list[Variant]:
+    """The statement as it is, and with values; see the module."""
+    use = resolver.read(statement.text)
+    if statement.cases:
+        return _observed(statement, use, resolver)
+    shares = _shares(use)
+    apart = any(b.role == "like" for b in bindings(statement.text))
+    found = [Variant(statement.id, statement.id, statement.text, statement.calls, use)]
+    for case, text in _drawn(statement.text, use):
+        if all(text != v.text for v in found):
+            calls = statement.calls * shares[case]
+            found.append(Variant(statement.id, f"{statement.id} ({case} values)", text, calls, use, apart))
+            found[0] = replace(found[0], calls=found[0].calls - calls)
+    return found
 
-    The calls of the variants sum to the statement's.
+
+def _observed(statement: WorkloadStatement, use: StatementUse, resolver: Resolver) -> list[Variant]:
+    """A log's own values. A constant in the text may stand in an index's predicate; a parameter's value may not."""
+    rest = max(0.0, 1 - sum(c.share for c in statement.cases))
+    found = [Variant(statement.id, statement.id, statement.text, statement.calls * rest, use)]
+    fixed = parameters_of(statement.text) == 0
+    apart = not fixed and any(b.role == "like" for b in bindings(statement.text))
+    for n, case in enumerate(statement.cases, 1):
+        key = f"{statement.id} ({case.name} {n})"
+        read = resolver.read(case.text) if fixed else use
+        found.append(Variant(statement.id, key, case.text, statement.calls * case.share, read, apart))
+    return found
+
+
+def _shares(use: StatementUse) -> dict[Case, float]:
+    """Each case's share of the calls; what is left is the generic plan's.
+
+    All four count the same, but where a parameter is compared with a skewed column: values are taken to be asked for
+    as often as they occur.
     """
-    values: dict[int, str] = {}
-    share = 0.0
+    common = max((s for t in use.tables for s in _common_shares(t)), default=0.25)
+    return dict.fromkeys(CASES, (1 - common) / 3) | {"common": common}
+
+
+def _common_shares(table: TableUse) -> Iterator[float]:
+    for c in table.conditions:
+        if c.parameter is None or c.kind != "equal" or not c.key.is_column:
+            continue
+        column = next(x for x in table.relation.columns if x.name == c.key.text)
+        s = _statistics(column)
+        if s is None or not s.most_common_vals or not s.most_common_freqs:
+            continue
+        distinct = s.n_distinct if s.n_distinct > 0 else -s.n_distinct * max(1.0, table.relation.tuples)
+        if s.most_common_freqs[0] * distinct >= _SKEWED:
+            yield min(_COMMON_MOST, sum(s.most_common_freqs))
+
+
+def _drawn(text: str, use: StatementUse) -> Iterator[tuple[Case, str]]:
+    """The text with values of each case, as far as statistics have some; other parameters stay."""
+    if not parameters_of(text):
+        return
+    casts = {int(n): name.strip() for n, name in _CAST.findall(text)}
+    bound = bindings(text)
+    columns = _columns(bound, use)
+    for case in CASES:
+        values: dict[int, str | None] = {}
+        times: dict[tuple[str | None, str], int] = {}
+        for b in bound:
+            column = column_of(b, columns)
+            if b.column is not None:
+                if column is None or not (column.common or column.bounds):
+                    continue
+                # IN ($1, $2) asks for different values.
+                turn = times.get((b.column, b.role), 0)
+                times[b.column, b.role] = turn + 1
+                column = column._replace(common=_turned(column.common, turn), bounds=_turned(column.bounds, turn))
+            declared = casts.get(b.number, _declared(b, column))
+            value, origin = value_for(case, b, column, declared)
+            if "a default of type" not in origin:
+                values[b.number] = value
+        if values and (filled := with_values(text, values)) is not None:
+            yield case, filled
+
+
+def _declared(b: Binding, column: Drawn | None) -> str:
+    if column is None:
+        return "bigint"
+    return f"{column.type}[]" if b.role == "any" else column.type
+
+
+def _turned(values: list[str], by: int) -> list[str]:
+    by = by % len(values) if values else 0
+    return values[by:] + values[:by]
+
+
+def _columns(bound: Sequence[Binding], use: StatementUse) -> dict[tuple[str, str], Drawn]:
+    wanted = {(t, b.column) for b in bound if b.column for t in b.tables}
+    found: dict[tuple[str, str], Drawn] = {}
     for table in use.tables:
-        for c in table.conditions:
-            if c.parameter is None or c.kind != "equal" or not c.key.is_column:
-                continue
-            if found := _common(table, c):
-                values[c.parameter] = found[0]
-                share = max(share, found[1])
-    plain = Variant(statement.id, statement.id, statement.text, statement.calls, use)
-    if not values or (text := with_values(statement.text, values)) is None:
-        return [plain]
-    return [
-        Variant(statement.id, statement.id, statement.text, statement.calls * (1 - share), use),
-        Variant(statement.id, f"{statement.id} (common values)", text, statement.calls * share, use),
-    ]
+        for c in table.relation.columns:
+            name = (table.relation.name, c.name)
+            if name in wanted and name not in found and (s := _statistics(c)) is not None:
+                common = array_elements(s.most_common_vals) if s.most_common_vals else []
+                bounds = array_elements(s.histogram_bounds) if s.histogram_bounds else []
+                found[name] = Drawn(c.type.removeprefix("pg_catalog."), common, bounds)
+    return found
 
 
-def _common(table: TableUse, condition: Condition) -> tuple[str, float] | None:
-    """The most common value of the column, and how often values are asked for that are common (0..1)."""
-    column = next(c for c in table.relation.columns if c.name == condition.key.text)
-    s: ColumnStatistics | None = column.statistics[0] if column.statistics else None
-    if s is None or not s.most_common_vals or not s.most_common_freqs:
-        return None
-    distinct = s.n_distinct if s.n_distinct > 0 else -s.n_distinct * max(1.0, table.relation.tuples)
-    if s.most_common_freqs[0] * distinct < _SKEWED:
-        return None
-    return array_elements(s.most_common_vals)[0], min(0.9, sum(s.most_common_freqs))
+def _statistics(column: Column) -> ColumnStatistics | None:
+    """Of the table with its children, where there are such."""
+    return max(column.statistics, key=lambda s: s.inherited, default=None)
 
 
-def with_values(sql: str, values: dict[int, str]) -> str | None:
-    """The text with some parameters replaced by literals; None where it does not scan.
+def planned_apart(variants: Sequence[Variant], answers: Sequence[Answer]) -> list[tuple[Variant, Answer]]:
+    """A statement's variants that the planner tells apart; the calls of the others go to the ones they are like.
 
-    >>> with_values("SELECT '$1' FROM t WHERE a = $1 AND b = $2", {1: "it's"})
-    "SELECT '$1' FROM t WHERE a = 'it''s' AND b = $2"
+    A case that can't be planned counts for the first that can. Empty where none can.
     """
-    try:
-        tokens = postgast.scan(sql).tokens
-    except postgast.PgQueryError:
-        return None
-    raw, parts, end = sql.encode(), [], 0
-    for t in tokens:
-        text = raw[t.start : t.end]
-        if text.startswith(b"$") and text[1:].isdigit() and int(text[1:]) in values:
-            parts += [raw[end : t.start], literal(values[int(text[1:])]).encode()]
-            end = t.end
-    return b"".join([*parts, raw[end:]]).decode()
+    kept: list[tuple[Variant, Answer, Mapping[str, float]]] = []
+    lost = 0.0
+    for v, answer in zip(variants, answers, strict=True):
+        if answer.cost is None or answer.plan is None:
+            lost += v.calls
+            continue
+        rows = _rows(answer.plan)
+        for i, (other, its, known) in enumerate(kept):
+            if v.apart == other.apart and _alike(rows, known):
+                # The one with a parameter stands for both: what it was asked with is no constant of the statement.
+                kept[i] = (replace(other, calls=other.calls + v.calls), its, known)
+                break
+        else:
+            kept.append((v, answer, rows))
+    if kept:
+        first, answer, known = kept[0]
+        kept[0] = (replace(first, calls=first.calls + lost), answer, known)
+    asked = any(v.calls > 0 for v, _, _ in kept)
+    return [(v, a) for v, a, _ in kept if v.calls > 0 or not asked]
+
+
+def _rows(plan: PlanJson) -> dict[str, float]:
+    """Expected rows of the result and of each table, over all loops being one."""
+    found = {"": float(plan["Plan Rows"])}
+    for node in nodes(plan):
+        if alias := node.get("Alias"):
+            found[alias] = max(found.get(alias, 0.0), float(node["Plan Rows"]))
+    return found
+
+
+def _alike(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    return a.keys() == b.keys() and all(
+        max(a[k], b[k], _FEW_ROWS) <= _SAME_ROWS * max(min(a[k], b[k]), _FEW_ROWS) for k in a
+    )

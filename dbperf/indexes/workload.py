@@ -1,4 +1,5 @@
-"""The statements that advice is for, with their weights: from .sql files, a run directory, or pg_stat_statements.
+"""The statements that advice is for, with their weights: from .sql files, a run directory, an application's trace, the
+server's log, or pg_stat_statements.
 
 In a .sql file a comment line ``-- calls: 1200`` before a statement gives its weight; without one it is 1. A file
 `weights.json` beside the files ({"db-001": 1200}) does the same by id.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,30 @@ import msgspec
 import postgast
 
 from dbperf.errors import RecordError, StatementError, UsageError
+from dbperf.indexes.workload_log import is_log, log_files, read_logs
+from dbperf.indexes.workload_trace import statements_of_trace
 from dbperf.postgres.collect import is_own
 from dbperf.postgres.fingerprint import fingerprint, literals_masked
 from dbperf.postgres.sql_text import plannable, repair_normalised
 from dbperf.postgres.statements import snapshot
 from dbperf.records.advice import Skipped
 from dbperf.records.base import read_document
+from dbperf.records.plans import Plans, StatementPlan
 from dbperf.records.shadow import WorkloadStatement
 from dbperf.records.statements import Statements
+from dbperf.records.trace import Trace
 
 LONGEST_BYTES = 1 << 20
 _CALLS = re.compile(r"^\s*--\s*calls:\s*(\d+(?:\.\d+)?)\s*$", re.MULTILINE)
 _WEIGHTS = "weights.json"
+_TAKEN = (
+    "--workload takes .sql files, a run directory, a trace (dbperf trace --format json) or a server log "
+    "(log_min_duration_statement or auto_explain; stderr format, csvlog or jsonlog)"
+)
+
+
+class _Kind(msgspec.Struct):
+    kind: object = None
 
 
 @dataclass(frozen=True)
@@ -37,11 +50,23 @@ class Workload:
 
     statements: list[WorkloadStatement]
     skipped: list[Skipped]
+    plans: list[StatementPlan] = field(default_factory=list)
+    """Plans that were executed and kept beside the statements, by a run or by auto_explain."""
+
+    def of_database(self, name: str) -> Workload:
+        """Without statements that ran elsewhere. A log of one database alone is taken, whatever that is called."""
+        named = {s.database for s in self.statements} - {None}
+        if len(named) < 2 and name not in named:
+            return self
+        elsewhere = [s for s in self.statements if s.database not in (None, name)]
+        skipped = [Skipped(id=s.id, reason=f"it ran in the database {s.database}") for s in elsewhere]
+        kept = [s for s in self.statements if s.database in (None, name)]
+        return replace(self, statements=kept, skipped=self.skipped + skipped)
 
 
 def checked(candidates: Iterable[WorkloadStatement]) -> Workload:
     """Keeps what has a plan; equal statements (by fingerprint and text) are one with their calls added."""
-    kept: dict[str, WorkloadStatement] = {}
+    kept: dict[tuple[str | None, str], WorkloadStatement] = {}
     skipped: list[Skipped] = []
     for s in candidates:
         try:
@@ -49,10 +74,11 @@ def checked(candidates: Iterable[WorkloadStatement]) -> Workload:
         except StatementError as e:
             skipped.append(Skipped(id=s.id, reason=e.message))
             continue
-        if (first := kept.get(text)) is not None:
-            kept[text] = msgspec.structs.replace(first, calls=first.calls + s.calls)
+        key = (s.database, text)
+        if (first := kept.get(key)) is not None:
+            kept[key] = msgspec.structs.replace(first, calls=first.calls + s.calls)
         else:
-            kept[text] = msgspec.structs.replace(s, text=text)
+            kept[key] = msgspec.structs.replace(s, text=text)
     return Workload(statements=list(kept.values()), skipped=skipped)
 
 
@@ -70,25 +96,99 @@ def _checked_text(sql: str) -> str:
 
 
 def read_workload(path: Path) -> Workload:
-    """A folder of .sql files, one .sql file, or a run directory (its statements.json).
+    """A folder of .sql files, one .sql file, a run directory, a trace, a server log or a folder of such.
+
+    A run directory's statements.json goes before its trace.json.
 
     Raises:
         UsageError: the path does not exist or holds no statement at all.
-        RecordError: statements.json or weights.json can't be read.
+        RecordError: a file can't be read; the message names the line.
     """
     if not path.exists():
-        raise UsageError(f"{path} does not exist", hint="--workload takes a folder of .sql files or a run directory")
-    if path.is_dir() and (path / Statements.file_name).is_file():
-        return checked(_from_run(read_document(Statements, path / Statements.file_name)))
-    files = [path] if path.is_file() else sorted(path.rglob("*.sql"))
+        raise UsageError(f"{path} does not exist", hint=_TAKEN)
+    if path.is_dir():
+        if (path / Statements.file_name).is_file():
+            plans = _plans_beside(path / Statements.file_name)
+            return checked_with_plans(_from_run(read_document(Statements, path / Statements.file_name)), plans)
+        if (path / Trace.file_name).is_file():
+            return read_workload(path / Trace.file_name)
+        files = sorted(path.rglob("*.sql"))
+        if not files and any(path.glob("*.trace.jsonl")):
+            raise UsageError(
+                f"{path} holds an application's raw trace",
+                hint=f"summarise it first: dbperf trace --read {path} --format json -o trace.json",
+            )
+        if not files and (logs := log_files(path)):
+            return _from_logs(logs)
+    else:
+        files = [path]
+        if path.suffix != ".sql":
+            if is_log(path):
+                return _from_logs(files)
+            if (document := _document(path)) is not None:
+                return document
     if not files:
-        raise UsageError(f"{path} holds neither {Statements.file_name} nor .sql files")
+        raise UsageError(
+            f"{path} holds neither {Statements.file_name} nor .sql files, a trace or a server log", hint=_TAKEN
+        )
     weights = _weights(path / _WEIGHTS if path.is_dir() else path.with_name(_WEIGHTS))
     base = path if path.is_dir() else path.parent
     found = checked(s for f in files for s in _from_file(f, base, weights))
     if not found.statements and not found.skipped:
         raise UsageError(f"the .sql files in {path} are empty")
     return found
+
+
+def _document(path: Path) -> Workload | None:
+    """A record of dbperf's own that holds statements; None: it is none.
+
+    Raises:
+        RecordError: it is a record of another kind, or can't be read.
+    """
+    kind = _kind(path)
+    if kind == Statements.kind:
+        return checked_with_plans(_from_run(read_document(Statements, path)), _plans_beside(path))
+    if kind == Trace.kind:
+        found = checked(statements_of_trace(read_document(Trace, path)))
+        if not found.statements and not found.skipped:
+            raise UsageError(f"no endpoint in {path} ran a statement")
+        return replace(found, plans=_plans_beside(path))
+    if kind is not None:
+        raise RecordError(f"{path} is a {kind} of dbperf's: it holds no statements", hint=_TAKEN)
+    return None
+
+
+def _kind(path: Path) -> object:
+    """A record's kind; None where a file holds no JSON object.
+
+    Raises:
+        RecordError: it begins as one and is none.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise RecordError(f"{path} can't be read: {e.strerror}") from e
+    if not data.lstrip().startswith(b"{"):
+        return None
+    try:
+        return msgspec.json.decode(data, type=_Kind).kind
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return read_document(Trace, path).kind  # which names the line
+
+
+def _plans_beside(path: Path) -> list[StatementPlan]:
+    beside = path.with_name(Plans.file_name)
+    return read_document(Plans, beside).plans if beside.is_file() else []
+
+
+def checked_with_plans(statements: Iterable[WorkloadStatement], plans: list[StatementPlan]) -> Workload:
+    return replace(checked(statements), plans=plans)
+
+
+def _from_logs(files: list[Path]) -> Workload:
+    logged = read_logs(files)
+    found = checked(logged.statements)
+    return Workload(found.statements, logged.skipped + found.skipped, logged.plans)
 
 
 def _from_run(document: Statements) -> Iterator[WorkloadStatement]:
@@ -151,6 +251,6 @@ async def workload_of_server(conn: asyncpg.Connection[Any], *, top: int | None =
 
 
 def masked(statements: Iterable[WorkloadStatement]) -> list[WorkloadStatement]:
-    """The same statements with constants replaced by parameters; those that don't parse are dropped."""
+    """The same statements with constants replaced by parameters, without values; those that don't parse are dropped."""
     texts = ((s, literals_masked(s.text)) for s in statements)
-    return [msgspec.structs.replace(s, text=repair_normalised(t)) for s, t in texts if t is not None]
+    return [msgspec.structs.replace(s, text=repair_normalised(t), cases=[]) for s, t in texts if t is not None]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_DETAIL = re.compile(r"(?:Query Parameters:|[Pp]arameters:|Query Parameters\": \")\s*(?P<list>\$1 = .*)")
-_ONE = re.compile(r"\$(?P<n>\d+) = (?:'(?P<value>(?:[^']|'')*)'|(?P<null>NULL))")
+_DETAIL = re.compile(r"(?:Query Parameters:|[Pp]arameters:|Query Parameters\": \")\s*(?=\$1 = )")
+_ONE = re.compile(r"(?:, )?\$(?P<n>\d+) = (?:'(?P<value>(?:[^']|'')*)'|(?P<null>NULL))")
 
 
 def logged_parameters(text: str) -> list[str | None]:
@@ -18,7 +18,11 @@ def logged_parameters(text: str) -> list[str | None]:
     """
     found: list[str | None] = []
     for m in _DETAIL.finditer(text):
-        values = {int(v["n"]): v["value"] for v in _ONE.finditer(m["list"])}
+        values: dict[int, str | None] = {}
+        at = m.end()
+        while one := _ONE.match(text, at):
+            values[int(one["n"])] = one["value"]
+            at = one.end()
         found = [
             None if (value := values.get(n)) is None else value.replace("''", "'")
             for n in range(1, max(values, default=0) + 1)

@@ -76,9 +76,9 @@ async def representative_values(conn: asyncpg.Connection[Any], text: str) -> lis
         values, origins = [], []
         for number in range(1, count + 1):
             binding = bound.get(number)
-            column = _column_of(binding, columns)
+            column = column_of(binding, columns)
             declared = types[number - 1] if number <= len(types) else "text"
-            value, origin = _value(case, binding, column, declared)
+            value, origin = value_for(case, binding, column, declared)
             values.append(value)
             origins.append(origin)
         if not any(f.values == tuple(values) for f in found):
@@ -110,13 +110,19 @@ async def _columns(conn: asyncpg.Connection[Any], found: list[Binding]) -> dict[
     return columns
 
 
-def _column_of(binding: Binding | None, columns: dict[tuple[str, str], Column]) -> Column | None:
+def column_of(binding: Binding | None, columns: dict[tuple[str, str], Column]) -> Column | None:
+    """What is known of a parameter's column, by table and column name."""
     if binding is None or binding.column is None:
         return None
     return next((columns[t, binding.column] for t in binding.tables if (t, binding.column) in columns), None)
 
 
-def _value(case: Case, binding: Binding | None, column: Column | None, declared: str) -> tuple[str, str]:
+def value_for(case: Case, binding: Binding | None, column: Column | None, declared: str) -> tuple[str, str]:
+    """A parameter's value as text, and where it comes from.
+
+    Args:
+        declared: the parameter's type as format_type prints it.
+    """
     if binding is not None and binding.role in _LIMITS:
         return _LIMITS[binding.role][case], f"a usual {binding.role.upper()}"
     if binding is None or column is None or not (column.common or column.bounds):

@@ -161,6 +161,16 @@ class CatalogNote(Record, frozen=True, kw_only=True):
     reason: str
 
 
+class StatementCase(Record, frozen=True, kw_only=True):
+    """A statement with values that it was executed with."""
+
+    name: str
+    """Where the values come from."""
+    text: str
+    share: float
+    """Of the statement's calls (0..1)."""
+
+
 class WorkloadStatement(Record, frozen=True, kw_only=True):
     """A statement with its weight."""
 
@@ -168,6 +178,10 @@ class WorkloadStatement(Record, frozen=True, kw_only=True):
     text: str
     calls: float = 1.0
     mean_ms: float | None = None
+    cases: list[StatementCase] = []
+    """Shares sum to 1 at most; the rest of the calls is for `text` itself."""
+    database: str | None = None
+    """Where it ran; None: not known, or the one that the workload is for."""
 
 
 class Catalog(Document, frozen=True, kw_only=True):

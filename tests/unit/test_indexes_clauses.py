@@ -8,7 +8,6 @@ import pytest
 
 from dbperf.indexes.candidates import Options, candidates, covers, merged, redundant, simpler
 from dbperf.indexes.clauses import Resolver, StatementUse
-from dbperf.indexes.variants import variants_of
 from dbperf.records.advice import IndexKey, IndexSpec
 from dbperf.records.shadow import (
     Catalog,
@@ -18,7 +17,6 @@ from dbperf.records.shadow import (
     Index,
     Relation,
     RelationKind,
-    WorkloadStatement,
 )
 
 
@@ -186,16 +184,3 @@ def test_redundant_indexes() -> None:
         index("t_x", ["x"]), index("t_x2", ["x"]), index("t_xy", ["x", "y"]), index("t_u", ["y"], unique=True),
     ])  # fmt: skip
     assert {a.name for a, _ in redundant(relation)} == {"t_x", "t_x2"}
-
-
-def test_common_values_are_planned_beside_the_average() -> None:
-    skewed = table("s", [column("k", 1, "text", 5000.0, most_common_vals="{it's,b}", most_common_freqs=[0.3, 0.1])])
-    catalog = Catalog(
-        source="x", database="d", server_version="18", server_version_num=180000, read_at=datetime.now(UTC), read_s=0,
-        settings={}, search_path="public", relations=[skewed],
-    )  # fmt: skip
-    statement = WorkloadStatement(id="q", text="SELECT 1 FROM s WHERE k = $1", calls=10)
-    plain, common = variants_of(statement, Resolver(catalog).read(statement.text))
-    assert common.text == "SELECT 1 FROM s WHERE k = 'it''s'"
-    assert plain.calls == pytest.approx(6)
-    assert common.calls == pytest.approx(4)
