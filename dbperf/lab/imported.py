@@ -14,7 +14,7 @@ from dbperf.load.imports import import_load
 from dbperf.load.judge import judge
 from dbperf.records.run import Manifest
 from dbperf.records.rundir import RunDirectory, default_path
-from dbperf.report.write import write_report
+from dbperf.report.write import keep_latest, write_report
 
 
 def import_run(file: Path, out: Path | None, *, gates: list[str], force: bool, command: list[str]) -> Outcome:
@@ -43,4 +43,7 @@ def import_run(file: Path, out: Path | None, *, gates: list[str], force: bool, c
     directory = RunDirectory.create(path, manifest, force=force)
     directory.write(load)
     directory.write(verdicts)
-    return Outcome(path=directory.path, verdict=verdicts.overall if gates else None, report=write_report(directory))
+    report = write_report(directory)
+    if out is None:
+        keep_latest(directory, report)
+    return Outcome(path=directory.path, verdict=verdicts.overall if gates else None, report=report)

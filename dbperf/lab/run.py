@@ -31,7 +31,7 @@ from dbperf.records.run import Manifest
 from dbperf.records.rundir import RunDirectory, default_path
 from dbperf.records.suite import Suite
 from dbperf.records.verdicts import Verdict, Verdicts
-from dbperf.report.write import ReportFiles, write_report
+from dbperf.report.write import ReportFiles, keep_latest, write_report
 
 
 class Outcome(Record, frozen=True, kw_only=True):
@@ -84,6 +84,8 @@ async def _run(options: RunOptions, suite: Suite | None, progress: Progress) -> 
         raise Interrupted("interrupted", hint=kept) if isinstance(error, Interrupted) else error
     directory.update(status=status, ended_at=datetime.now(UTC))
     report = write_report(directory)
+    if options.out is None:
+        keep_latest(directory, report)
     if error is not None:
         raise error
     verdicts = directory.maybe(Verdicts)

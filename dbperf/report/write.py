@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 from dbperf.errors import OutputError
 from dbperf.records.base import Record, write_atomic
@@ -20,6 +21,8 @@ class ReportFiles(Record, frozen=True, kw_only=True):
     json: Path
 
 
+LATEST = "summary_latest.md"
+"""Beside the run directories: the summary of the run that ended last."""
 SHARE = "share"
 """The folder of a run for what is handed to others."""
 
@@ -44,3 +47,16 @@ def write_report(run: RunDirectory, *, redact: bool = False, share: bool = False
     write_atomic(files.markdown, render_markdown(report).encode())
     write_atomic(files.html, render_html(report).encode())
     return files
+
+
+def keep_latest(run: RunDirectory, files: ReportFiles) -> Path:
+    """Copies the run's summary to `summary_latest.md` beside the run directory, with a link to the run; returns it.
+
+    Raises:
+        OutputError: the folder can't be written.
+    """
+    name = run.path.name
+    latest = run.path.parent / LATEST
+    head = f"<!-- the run that ended last -->\n[`{name}`]({quote(name)}/{files.html.name})\n\n"
+    write_atomic(latest, head.encode() + files.markdown.read_bytes())
+    return latest
