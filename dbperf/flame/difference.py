@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dbperf.flame.changes import compare, node_changes
 from dbperf.flame.drawing import figure, page, place_of, quantity
-from dbperf.flame.ops import without_lines
+from dbperf.flame.ops import total, without_lines
 from dbperf.records.stacks import Frame, FrameChange, Stacks
 
 _WORDS = {"more": "more", "less": "less", "cant_tell": "can't tell"}
@@ -35,7 +35,9 @@ def difference_figures(
 ) -> list[tuple[str, str]]:
     """Headings and figures for a page: after, coloured by change, and before, coloured by what went away."""
     grown = node_changes(before, after, absolute=absolute)
-    shrunk = {i: -c for i, c in node_changes(after, before, absolute=absolute).items()}
+    # Absolute changes are shares of the first profile's whole; both pictures speak of the whole before.
+    scale = total(after) / total(before) if absolute else 1.0
+    shrunk = {i: -c * scale for i, c in node_changes(after, before, absolute=absolute).items()}
     return [
         ("After, coloured by change", figure(after, figure_id=f"{prefix}-after", changes=grown)),
         ("Before, coloured by what changed", figure(before, figure_id=f"{prefix}-before", changes=shrunk)),

@@ -231,7 +231,7 @@ def _verdict(  # noqa: PLR0911 - a return per verdict reads better than nesting
     if verdict == "unchanged":
         return verdict, f"{interval} lies within {words}"
     if verdict in ("worse", "better"):
-        return verdict, f"shown at a family-wise {rules.alpha:.0%}; {interval}"
+        return verdict, f"shown at a family-wise {rules.alpha:.0%}; {interval.removesuffix(',')}"
     if _p(q, worse=True) <= rules.alpha and not worse:
         return verdict, f"{interval}: by chance in so many comparisons, and no proof"
     return verdict, f"{interval} holds both no change and one beyond {words}"

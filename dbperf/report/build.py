@@ -7,6 +7,7 @@ from collections import defaultdict
 from dbperf.errors import RecordError
 from dbperf.records.advice import Advice
 from dbperf.records.base import D, parse_document
+from dbperf.records.comparison import Comparison
 from dbperf.records.flames import Flames
 from dbperf.records.load import LatencyStretch, Load, LoadSecond
 from dbperf.records.plans import Plans, StatementPlan
@@ -20,6 +21,7 @@ from dbperf.records.trace import Trace
 from dbperf.records.verdicts import LevelVerdict, Verdicts
 from dbperf.records.waits import Waits
 from dbperf.report import distribution
+from dbperf.report.changes import Against, changes
 from dbperf.report.model import (
     EndpointReport,
     Environment,
@@ -49,8 +51,9 @@ _PARTS: dict[type, tuple[str, tuple[str, ...]]] = {
     Waits: ("waits", ("waits", "profile")),
     ProfileSummary: ("the server's counters", ("profile",)),
     Telemetry: ("resources", ("telemetry",)),
+    Comparison: ("the comparison with another run", ("compare",)),
 }
-_OPTIONAL = {Trace, Flames, Advice, Proof, Waits, ProfileSummary, Telemetry}
+_OPTIONAL = {Trace, Flames, Advice, Proof, Waits, ProfileSummary, Telemetry, Comparison}
 """Not part of every run: their absence is worth a line only where a stage for them did not end well."""
 
 
@@ -73,12 +76,14 @@ class Documents:
         self.waits = self._read(run, Waits)
         self.profile = self._read(run, ProfileSummary)
         self.telemetry = self._read(run, Telemetry)
+        self.comparison = self._read(run, Comparison)
         if redact:
             self._redact()
 
     def _redact(self) -> None:
         # The parser of PostgreSQL is loaded for those who redact only.
         from dbperf.report import redact as r
+        from dbperf.report.redact_changes import redact_comparison
 
         self.manifest = r.redact_manifest(self.manifest)
         self.load = self.load and r.redact_load(self.load)
@@ -91,6 +96,7 @@ class Documents:
         self.waits = self.waits and r.redact_waits(self.waits)
         self.profile = self.profile and r.redact_profile(self.profile)
         self.telemetry = self.telemetry and r.redact_telemetry(self.telemetry)
+        self.comparison = self.comparison and redact_comparison(self.comparison)
         self.missing = [Missing(part=m.part, reason=r.redact_url(r.redact_prose(m.reason))) for m in self.missing]
 
     def _read(self, run: RunDirectory, cls: type[D]) -> D | None:
@@ -124,13 +130,20 @@ def _why_missing(manifest: Manifest, stages: tuple[str, ...]) -> str:
     return "the run had not come to it" if manifest.status == "running" else "the run ended before it"
 
 
-def build_report(run: RunDirectory, *, redact: bool = False) -> Report:
+def build_report(run: RunDirectory, *, redact: bool = False, against: Against | None = None) -> Report:
     """Everything the outputs show. Never fails for a part that is missing or damaged: the report says so instead.
 
-    `redact` takes out literals, parameters, messages and names of places (see `dbperf.report.redact`).
+    `redact` takes out literals, parameters, messages and names of places (see `dbperf.report.redact`). `against` is the
+    other side of a comparison; without it, the one that `dbperf compare` left in the run is shown.
     """
     docs = Documents(run, redact=redact)
     m = docs.manifest
+    if against is None and docs.comparison is not None:
+        against = Against(name=docs.comparison.a.source, comparison=docs.comparison)
+    elif against is not None and redact:
+        from dbperf.report.redact_changes import redact_against
+
+        against = redact_against(against)
     endpoints = _endpoints(docs) if docs.load else []
     statements = _statements(docs.statements, docs.plans) if docs.statements else None
     load = _load(docs.load) if docs.load else None
@@ -155,6 +168,7 @@ def build_report(run: RunDirectory, *, redact: bool = False) -> Report:
         advice=docs.advice,
         proof=docs.proof,
         waits=docs.waits,
+        changes=changes(against, docs.statements, docs.plans, docs.flames) if against else None,
         profile=docs.profile,
         resources=used,
         stages=m.stages,

@@ -21,10 +21,20 @@ from markupsafe import Markup
 
 from dbperf import units
 from dbperf.flame import drawing
+from dbperf.flame.difference import difference_figures
+from dbperf.flame.ops import without_lines
 from dbperf.plans.tree import operation
 from dbperf.records.plans import Plan, PlanNode
 from dbperf.records.verdicts import LevelVerdict
 from dbperf.report import charts, ranges
+from dbperf.report.change_words import (
+    VERDICTS,
+    change_bar,
+    change_quantity,
+    change_summary,
+    change_text,
+    shown_changes,
+)
 from dbperf.report.heat_chart import heat_chart
 from dbperf.report.links import Links
 from dbperf.report.model import EndpointReport, Report, StatementReport
@@ -53,6 +63,8 @@ def render_html(report: Report) -> str:
     return page.render(
         r=report,
         flame_figures=_flame_figures(report),
+        flame_differences=_flame_differences(report),
+        flame_changes={d.route: d for d in report.changes.flames} if report.changes else {},
         flame_script=Markup(flame_script),  # noqa: S704 - our own file
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
@@ -74,6 +86,18 @@ def _flame_figures(report: Report) -> list[Markup]:
         Markup(drawing.figure(e.stacks, figure_id=f"f{n}", title=e.route))  # noqa: S704 - escaped there
         for n, e in enumerate(endpoints, 1)
     ]
+
+
+def _flame_differences(report: Report) -> dict[str, list[tuple[str, Markup]]]:
+    """By route: headings and figures of what changed."""
+    drawn: dict[str, list[tuple[str, Markup]]] = {}
+    after = {e.route: e.stacks for e in report.flames.endpoints} if report.flames else {}
+    for n, d in enumerate(report.changes.flames if report.changes else [], 1):
+        figures = difference_figures(
+            without_lines(d.before), without_lines(after[d.route]), absolute=True, prefix=f"d{n}"
+        )
+        drawn[d.route] = [(heading, Markup(figure)) for heading, figure in figures]  # noqa: S704 - escaped there
+    return drawn
 
 
 def policy(style: str, *scripts: str) -> str:
@@ -134,6 +158,7 @@ def environment() -> Environment:
     )
     env.filters |= {
         "ms": units.format_ms,
+        "signed_ms": lambda ms: f"{'−' if ms < 0 else '+'}{units.format_ms(abs(ms))}",
         "share": units.format_share,
         "count": units.format_count,
         "rate": _rate,
@@ -157,6 +182,12 @@ def environment() -> Environment:
         "level_of": _level_of,
         "quantile_of": _quantile_of,
         "resource_charts": resource_charts,
+        "change_bar": change_bar,
+        "change_quantity": change_quantity,
+        "change_summary": change_summary,
+        "change_text": change_text,
+        "CHANGE_VERDICTS": VERDICTS,
+        "shown_changes": shown_changes,
         "finding_groups": finding_groups,
         "SHOWN_FINDINGS": SHOWN_FINDINGS,
         "range_bar": ranges.range_bar,

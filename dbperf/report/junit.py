@@ -12,6 +12,8 @@ from collections import defaultdict
 from xml.etree import ElementTree
 
 from dbperf.records.verdicts import LevelVerdict
+from dbperf.report.change_words import VERDICTS, change_summary, change_text
+from dbperf.report.changes_model import ChangesReport
 from dbperf.report.model import Report
 from dbperf.report.text import visible
 from dbperf.report.words import METRICS, quantity
@@ -30,6 +32,8 @@ def render_junit(report: Report) -> str:
         _suite(root, report, stage, levels)
     if report.gates:
         _gates(root, report)
+    if report.changes:
+        _changes(root, report.changes)
     if len(root) == 0:
         suite = _element(root, "testsuite", name="service levels", tests="1", failures="0", errors="0", skipped="1")
         case = _element(suite, "testcase", classname="dbperf", name="service levels")
@@ -81,6 +85,35 @@ def _gates(root: ElementTree.Element, report: Report) -> None:
             _element(case, "failure", type="gate", message=gate.reason)
         elif gate.verdict == "cant_tell":
             _element(case, "skipped", message=f"can't tell: {gate.reason}")
+
+
+def _changes(root: ElementTree.Element, changes: ChangesReport) -> None:
+    """What gates: a regression fails, what is open or not comparable is skipped; what is accepted passes."""
+    gating = [m for m in changes.metrics if m.gate and not m.accepted]
+    failed = [m for m in gating if m.verdict == "worse"]
+    unsure = [m for m in gating if m.verdict in ("cant_tell", "not_comparable")]
+    nothing = not gating
+    suite = _element(
+        root,
+        "testsuite",
+        name=f"against {changes.against}",
+        tests=str(len(gating) + nothing),
+        failures=str(len(failed)),
+        errors="0",
+        skipped=str(len(unsure) + nothing),
+    )
+    for m in gating:
+        case = _element(suite, "testcase", classname=m.subject, name=f"{m.metric} at most {m.tolerance}")
+        if m in failed:
+            _element(case, "failure", type="regression", message=f"{' '.join(change_text(m))}: {m.reason}")
+        elif m in unsure:
+            _element(case, "skipped", message=f"{VERDICTS[m.verdict]}: {m.reason}")
+    if nothing:
+        _element(
+            _element(suite, "testcase", classname="changes", name="comparison"),
+            "skipped",
+            message=change_summary(changes),
+        )
 
 
 def _element(parent: ElementTree.Element, tag: str, **attributes: str) -> ElementTree.Element:

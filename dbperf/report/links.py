@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 
 from dbperf.records.advice import Recommendation
+from dbperf.records.comparison import MetricComparison
 from dbperf.records.trace import EndpointTrace, TraceStatement
 from dbperf.report.model import EndpointReport, Report, StatementReport
 
@@ -22,6 +23,7 @@ class Links:
         self._endpoints = {_route(e.name): e for e in reversed(report.endpoints)}
         self._traces = {_route(t.route): t for t in report.trace.endpoints} if report.trace else {}
         self._waits = report.waits.by_statement if report.waits else []
+        self._changes = report.changes.metrics if report.changes else []
         self._recommendations = report.advice.recommendations if report.advice else []
 
     def statement(self, queryid: int | str | None = None, fingerprint: str | None = None) -> StatementReport | None:
@@ -60,6 +62,14 @@ class Links:
         whole = sum(total.values())
         ordered = sorted(total.items(), key=lambda x: (-x[1], x[0]))
         return [(event, kind, ms, ms / whole) for (event, kind), ms in ordered if whole]
+
+    def changes_of(self, e: EndpointReport) -> list[tuple[int, MetricComparison]]:
+        """What was compared of an endpoint, with the number (from 1) in the table of changes."""
+        return [
+            (i, m)
+            for i, m in enumerate(self._changes, 1)
+            if m.subject == e.name and m.stage in (None, e.stage) and m.verdict != "not_comparable"
+        ]
 
     def recommendations_for(self, s: StatementReport) -> list[tuple[int, Recommendation]]:
         """The recommended indexes that a statement would use, with their numbers (from 1)."""

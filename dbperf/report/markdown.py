@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from datetime import UTC
 
 from dbperf.records.base import Record
-from dbperf.records.verdicts import LevelVerdict
+from dbperf.records.comparison import MetricComparison
+from dbperf.records.verdicts import LevelVerdict, Verdict
+from dbperf.report.change_words import VERDICTS, change_quantity, change_summary, change_text, shown_changes
 from dbperf.report.model import EndpointReport, Report, StatementReport
 from dbperf.report.requests import finding_groups, short_source
 from dbperf.report.text import visible
@@ -23,6 +25,7 @@ MAX_CHARS = 60_000
 MAX_STATEMENTS = 10
 MAX_FINDINGS = 8
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "cant_tell": "❔ can't tell", None: "–"}
+_CHANGES: dict[str, Verdict] = {"worse": "fail", "better": "pass", "cant_tell": "cant_tell"}
 _BACKTICKS = re.compile(r"`+")
 
 
@@ -88,6 +91,12 @@ def _sections(r: Report) -> list[Section]:
             what="service levels",
         ),
         Section(
+            importance=8,
+            head=_changes_head(r),
+            rows=[_change(m) for _, m in shown_changes(r.changes)[0]] if r.changes else [],
+            what="changes",
+        ),
+        Section(
             importance=6,
             head=[
                 "### Statements by total time",
@@ -139,7 +148,7 @@ def _sections(r: Report) -> list[Section]:
             what="notes",
         ),
     ]
-    return [s for s in sections if s.rows or s.importance == 9] + [
+    return [s for s in sections if s.rows or s.importance == 9 or (r.changes and "### Changes" in s.head)] + [
         Section(importance=9, head=_tail(r), rows=[], what="lines")
     ]
 
@@ -158,6 +167,23 @@ def _head(r: Report) -> list[str]:
     return lines
 
 
+def _changes_head(r: Report) -> list[str]:
+    if r.changes is None:
+        return []
+    lines = ["### Changes", "", f"Against {code(r.changes.against)}: {prose(change_summary(r.changes))}", ""]
+    told, _ = shown_changes(r.changes)
+    return [*lines, *_table("Metric", "Verdict", "Before", "Now", "Change")] if told else lines
+
+
+def _change(m: MetricComparison) -> str:
+    change, interval = change_text(m)
+    verdict = f"{_MARKS[_CHANGES.get(m.verdict)].split()[0]} {VERDICTS[m.verdict]}"
+    if m.accepted:
+        verdict = f"{VERDICTS[m.verdict]}, accepted until {m.accepted.until} ({prose(m.accepted.reason)})"
+    cells = [code(m.name), verdict, change_quantity(m.a, m.unit), change_quantity(m.b, m.unit)]
+    return f"| {' | '.join([*cells, f'{change} ({interval})' if interval else change])} |"
+
+
 def _tail(r: Report) -> list[str]:
     env = r.environment
     where = [f"PostgreSQL {env.server.version}".replace("PostgreSQL PostgreSQL", "PostgreSQL")] if env.server else []
@@ -171,7 +197,22 @@ def _tail(r: Report) -> list[str]:
 
 
 def _table(*columns: str) -> list[str]:
-    right = {"P50", "P95", "P99", "Req/s", "Errors", "Time", "Calls", "Mean", "Rows/call", "Hits", "#"}
+    right = {
+        "P50",
+        "P95",
+        "P99",
+        "Req/s",
+        "Errors",
+        "Time",
+        "Calls",
+        "Mean",
+        "Rows/call",
+        "Hits",
+        "#",
+        "Before",
+        "Now",
+        "Change",
+    }
     return [f"| {' | '.join(columns)} |", f"|{'|'.join('--:' if c in right else '---' for c in columns)}|"]
 
 

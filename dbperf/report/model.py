@@ -16,6 +16,7 @@ from dbperf.records.run import Host, LoadProfile, Provenance, RunStage, RunStatu
 from dbperf.records.trace import Trace
 from dbperf.records.verdicts import GateVerdict, LevelVerdict, Verdict
 from dbperf.records.waits import Waits
+from dbperf.report.changes_model import ChangesReport
 
 Severity = Literal["info", "warning", "critical"]
 
@@ -261,6 +262,8 @@ class Report(Document, frozen=True, kw_only=True):
     advice: Advice | None
     proof: Proof | None
     waits: Waits | None
+    changes: ChangesReport | None
+    """Against another run or a baseline; None where nothing was asked for."""
     profile: ProfileSummary | None
     resources: ResourcesReport | None
     stages: list[RunStage]

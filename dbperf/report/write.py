@@ -9,6 +9,7 @@ from dbperf.errors import OutputError
 from dbperf.records.base import Record, write_atomic
 from dbperf.records.rundir import RunDirectory
 from dbperf.report.build import build_report
+from dbperf.report.changes import Against
 from dbperf.report.html import render_html
 from dbperf.report.markdown import render_markdown
 
@@ -27,16 +28,18 @@ SHARE = "share"
 """The folder of a run for what is handed to others."""
 
 
-def write_report(run: RunDirectory, *, redact: bool = False, share: bool = False) -> ReportFiles:
+def write_report(
+    run: RunDirectory, *, redact: bool = False, share: bool = False, against: Against | None = None
+) -> ReportFiles:
     """Writes `report.html`, `summary.md` and `report.json` into the run directory. The same run gives the same bytes.
 
     `redact` takes out literals, parameters, messages and names of places; `share` writes into the folder `share/` of
-    the run instead, so that the full report and the one for others stand side by side.
+    the run instead, so that the full report and the one for others stand side by side. `against`: see `build_report`.
 
     Raises:
         OutputError: the folder can't be written.
     """
-    report = build_report(run, redact=redact)
+    report = build_report(run, redact=redact, against=against)
     folder = run.path / SHARE if share else run.path
     try:
         folder.mkdir(exist_ok=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from dbperf.flame.hotspots import hot_spots
+from dbperf.flame.ops import Builder
 from dbperf.records.advice import Advice, Recommendation, Rejected, Skipped, StatementCost
+from dbperf.records.flames import EndpointFlame, Flames
 from dbperf.records.plans import Finding
 from dbperf.records.profile import Collectors, ProfileSummary
+from dbperf.records.stacks import Frame
 from dbperf.records.statements import Statements
 from dbperf.records.telemetry import (
     Blocker,
@@ -347,3 +351,28 @@ def gates() -> list[GateVerdict]:
             expr="deadlocks == 0", observed=0.0, unit="count", limit=0.0, verdict="pass", reason="none in 60 s"
         ),
     ]
+
+
+def flames(statements: Statements, bad: str, *, scan_ms: float) -> Flames:
+    """The full stack of the heaviest endpoint, `scan_ms` of it in one plan node; ten stretches of time."""
+    root = Frame(name="POST /reflection/batch", kind="endpoint")
+    view = Frame(name=f"batch{bad}", file="/srv/app/reflection.py", line=80)
+    load = Frame(name="load_logs", file="/srv/app/reflection.py", line=88)
+    text = next(s.text for s in statements.statements if "execution_log.log_id" in s.text)
+    sql = Frame(name=text, kind="sql")
+    scan = Frame(name="Seq Scan on execution_log" if scan_ms > 1000 else "Index Scan on execution_log", kind="plan")
+    parts = [
+        ((root, view), 1100.0),
+        ((root, view, load), 600.0),
+        ((root, view, load, sql), 200.0),
+        ((root, view, load, sql, scan), scan_ms),
+        ((root, Frame(name="unattributed", kind="unattributed")), 150.0),
+    ]
+    b = Builder()
+    for path, ms in parts:
+        b.add(path, ms, [ms / 10 * (0.95 + 0.01 * i) for i in range(10)])
+    stacks = b.build(name="POST /reflection/batch", source="fullstack", unit="ms")
+    spots = hot_spots(stacks)
+    whole = sum(ms for _, ms in parts)
+    endpoint = EndpointFlame(route=root.name, requests=20, request_ms=whole, stacks=stacks, hot_spots=spots)
+    return Flames(endpoints=[endpoint], notes=[f"one endpoint only{bad}"] if bad else [])

@@ -81,12 +81,17 @@ def sample_run(
     users: int = 10,
     hostile: bool = False,
     only: set[str] | None = None,
+    flames: bool = False,
+    factor: float = 1.0,
 ) -> RunDirectory:
-    """Writes a run; `only` names the documents (kinds) to write beside the manifest, None means all."""
+    """Writes a run; `only` names the documents (kinds) to write beside the manifest, None means all.
+
+    `factor` stretches the latencies of POST /reflection/batch, its first statement and that one's plan.
+    """
     bad = f" {HOSTILE}" if hostile else ""
-    load = _load(requests, endpoints, bad, seed)
+    load = _load(requests, endpoints, bad, seed, factor)
     run = RunDirectory.create(path, _manifest(load, bad))
-    profile_ = _statements(statements, requests, bad)
+    profile_ = _statements(statements, requests, bad, factor)
     documents: list[Document] = [load, profile_, _plans(bad), _verdicts(load, bad)]
     if statements >= len(_SQL):
         documents += [sample_evidence.trace(profile_, start, bad), sample_evidence.waits(profile_, start, bad)]
@@ -95,6 +100,8 @@ def sample_run(
             sample_evidence.profile(bad),
             sample_evidence.telemetry(start, bad),
         ]
+    if flames:
+        documents.append(sample_evidence.flames(profile_, bad, scan_ms=4100 * factor))
     for document in documents:
         if only is None or document.kind in only:
             run.write(document)
@@ -179,13 +186,13 @@ def _manifest(load: Load, bad: str) -> Manifest:
     )
 
 
-def _load(requests: int, count: int, bad: str, seed: int) -> Load:
+def _load(requests: int, count: int, bad: str, seed: int, factor: float) -> Load:
     rng = np.random.default_rng(seed)
     duration_s = 60
     endpoints, seconds, heat = [], [], Heat()
     for api in _APIS[:count]:
         n = max(int(requests * api.share), 8)
-        ms = rng.lognormal(np.log(api.median_ms), api.sigma, n)
+        ms = rng.lognormal(np.log(api.median_ms), api.sigma, n) * (factor if api.name.endswith("/batch") else 1.0)
         slow = rng.random(n) < 0.012
         ms[slow] *= rng.uniform(2, 4, int(slow.sum()))
         at = np.sort(rng.uniform(0, duration_s, n))
@@ -332,14 +339,14 @@ _SQL: tuple[tuple[str, float, float, float, float], ...] = (
 )
 
 
-def _statements(count: int, requests: int, bad: str) -> Statements:
+def _statements(count: int, requests: int, bad: str, factor: float = 1.0) -> Statements:
     total_ms = 212_000.0
     rows = []
     for i in range(count):
         text, share, per_request, rows_per_call, hit = _SQL[i % len(_SQL)]
         copy = i // len(_SQL)
         calls = max(int(per_request * requests), 1)
-        time = total_ms * share / (1 + copy) ** 2
+        time = total_ms * share / (1 + copy) ** 2 * (factor if i == 0 else 1.0)
         blocks = calls * 40
         rows.append(
             Statement(
