@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "bench": Entry("dbperf.cli.bench", "Benchmark tests with percentiles and intervals, into a run directory."),
     "compare": Entry("dbperf.cli.compare", "What changed between two runs, a baseline, or files of other tools."),
     "baseline": Entry("dbperf.cli.baseline", "What is normal: promote a run, accept an exception, show the history."),
+    "history": Entry("dbperf.cli.history", "Figures over many runs: trends, and steps with their commits."),
     "report": Entry("dbperf.cli.report", "Write the report of a run again."),
     "view": Entry("dbperf.cli.view", "Show the runs of a folder in the browser, with trends."),
     "serve": Entry("dbperf.cli.serve", "Export statement statistics to Prometheus."),
