@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
@@ -30,6 +31,7 @@ class TerminalProgress:
         self._live: Live | None = None
         self._title = ""
         self._detail = ""
+        self._rows: Sequence[tuple[str, str]] = ()
         self._expected_s: float | None = None
         self._start = 0.0
         self._logged = 0.0
@@ -41,17 +43,17 @@ class TerminalProgress:
         self._end_live()
 
     def stage_started(self, title: str, expected_s: float | None) -> None:
-        self._title, self._detail, self._expected_s = title, "", expected_s
+        self._title, self._detail, self._rows, self._expected_s = title, "", (), expected_s
         self._start = self._logged = time.monotonic()
         if self.console.is_terminal:
-            self._live = Live(get_renderable=self._line, console=self.console, refresh_per_second=8, transient=True)
+            self._live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=8, transient=True)
             self._live.start()
         else:
             usual = f" (about {format_seconds(expected_s)})" if expected_s else ""
             self.console.print(f"… {title}{usual}", markup=False)
 
-    def stage_update(self, detail: str) -> None:
-        self._detail = detail
+    def stage_update(self, detail: str, rows: Sequence[tuple[str, str]] = ()) -> None:
+        self._detail, self._rows = detail, rows
         now = time.monotonic()
         if not self.console.is_terminal and now - self._logged >= _LOG_EVERY_S:
             self._logged = now
@@ -68,12 +70,20 @@ class TerminalProgress:
     def note(self, text: str) -> None:
         self.console.print(Text.assemble(("note: ", "yellow"), text))
 
+    def _shown(self) -> Group:
+        """The running stage, and below it what is told of it."""
+        width = max((len(name) for name, _ in self._rows), default=0)
+        below = [Text.assemble("  ", (f"{name:{width}}", "dim"), "  ", value) for name, value in self._rows]
+        for text in below:
+            text.truncate(max(20, self.console.width - 1), overflow="ellipsis")
+        return Group(self._line(), *below)
+
     def _line(self) -> Spinner:
         elapsed_s = time.monotonic() - self._start
         text = Text.assemble(self._title, (f"  {format_seconds(elapsed_s)}", "dim"))
         if self._expected_s:
             text.append(f" of about {format_seconds(self._expected_s)}", style="dim")
-        if self._detail:
+        if self._detail and not self._rows:
             text.append(f"  {self._detail}", style="dim")
         text.truncate(max(20, self.console.width - 3), overflow="ellipsis")
         return Spinner("dots", text)

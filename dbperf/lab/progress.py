@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from dbperf.records.run import StageStatus
@@ -13,8 +14,13 @@ class Progress(Protocol):
     def stage_started(self, title: str, expected_s: float | None) -> None:
         """A stage begins; `expected_s` is how long it usually takes, None where nobody knows."""
 
-    def stage_update(self, detail: str) -> None:
-        """Something to show beside the running stage; called up to a few times a second."""
+    def stage_update(self, detail: str, rows: Sequence[tuple[str, str]] = ()) -> None:
+        """Something to show beside the running stage; called up to a few times a second.
+
+        Args:
+            detail: one line.
+            rows: the same at more length, as names and values, for who has the room.
+        """
 
     def stage_ended(self, title: str, status: StageStatus, elapsed_s: float, detail: str | None) -> None:
         """The stage ended."""
@@ -29,7 +35,7 @@ class Silent:
     def stage_started(self, title: str, expected_s: float | None) -> None:
         """Says nothing."""
 
-    def stage_update(self, detail: str) -> None:
+    def stage_update(self, detail: str, rows: Sequence[tuple[str, str]] = ()) -> None:
         """Says nothing."""
 
     def stage_ended(self, title: str, status: StageStatus, elapsed_s: float, detail: str | None) -> None:

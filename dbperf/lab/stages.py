@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -23,8 +23,8 @@ class Stage:
         self._progress = progress
         self.detail: str | None = None
 
-    def update(self, detail: str) -> None:
-        self._progress.stage_update(detail)
+    def update(self, detail: str, rows: Sequence[tuple[str, str]] = ()) -> None:
+        self._progress.stage_update(detail, rows)
 
 
 class Stages:

@@ -16,7 +16,7 @@ from dbperf.lab.stages import Stage
 from dbperf.lab.window import DatabaseWindow
 from dbperf.load import read_load, run_load
 from dbperf.load.data import resolve_data
-from dbperf.load.live import LiveLine
+from dbperf.load.live import LiveView
 from dbperf.load.plan import mix, select_endpoints
 from dbperf.load.progress import LoadEvent
 from dbperf.load.suites import with_overrides
@@ -46,7 +46,7 @@ async def load(lab: Lab) -> None:
     expected_s = sum(s.ramp_s + s.warm_up_s + s.duration_s for s in suite.stages) + 2.0
     done: Load | None = None
     watch: Watch | None = None
-    line = LiveLine(len(suite.stages))
+    view = LiveView(len(suite.stages))
     whole = False
     with lab.stages.stage("load", f"Load: {suite.name}, {described(suite)}", expected_s) as stage:
         if window is not None:
@@ -63,7 +63,7 @@ async def load(lab: Lab) -> None:
                 allow_writes=allow_writes,
                 fleet=options.fleet,
                 locustfile=options.locustfile,
-                on_event=lambda event: _show(stage, line, event, watch),
+                on_event=lambda event: _show(stage, view, event, watch),
                 on_measuring=window.opened if window else None,
                 on_measured=window.closed if window else None,
             )
@@ -180,6 +180,6 @@ def _statements_detail(statements: Statements) -> str:
     return text if statements.validity.complete else text + ", with gaps"
 
 
-def _show(stage: Stage, line: LiveLine, event: LoadEvent, watch: Watch | None) -> None:
-    if text := line.text(event, watch.latest if watch else None):
-        stage.update(text)
+def _show(stage: Stage, view: LiveView, event: LoadEvent, watch: Watch | None) -> None:
+    if live := view.after(event, watch.latest if watch else None):
+        stage.update(live.line, live.rows)
