@@ -120,7 +120,8 @@ def load(
     """Put a suite's load on an API and judge it: exit code 1 when a gate or service level is missed.
 
     Latencies are kept as histograms per stage and endpoint, warm-up and ramp excluded; each verdict is pass, fail or
-    can't tell. load.xml (JUnit) and load.md are written beside the report.
+    can't tell. load.xml (JUnit) and load.md are written beside the report. `dbperf run --suite SUITE` goes on to flame
+    graphs, requests with their statements, index advice and its proof.
     """
     from dbperf.config import load_config
     from dbperf.lab.options import resolve
@@ -168,6 +169,7 @@ def load(
             duration_s=parse_duration_s(duration) if duration else None,
             warm_up_s=parse_duration_s(warm_up) if warm_up else None,
             writes=writes,
+            causes=False,
             staging=staging,
             not_production=not_production,
             command=sys.argv,

@@ -18,8 +18,9 @@ async def measure(lab: Lab) -> None:
     await before.target(lab)
     await under_load.load(lab)
     await after.plans(lab)
-    await after.flames(lab)
-    after.trace(lab)
-    await after.advice(lab)
-    await after.proof(lab)
+    if lab.options.causes:
+        await after.flames(lab)
+        after.trace(lab)
+        await after.advice(lab)
+        await after.proof(lab)
     after.verdicts(lab)

@@ -54,6 +54,8 @@ class RunOptions(Record, frozen=True, kw_only=True):
     """How many statements get a plan."""
     trace: bool = True
     """Whether the reference target runs under trace."""
+    causes: bool = True
+    """Whether what explains the figures follows the load: flame graphs, trace, index advice and its proof."""
     writes: bool = False
     """Whether requests that write may go to a user's API."""
     staging: bool = False
@@ -93,6 +95,7 @@ def resolve(
     top: int | None = None,
     quick: bool = False,
     trace: bool = True,
+    causes: bool = True,
     writes: bool = False,
     staging: bool = False,
     not_production: bool = False,
@@ -134,7 +137,8 @@ def resolve(
         duration_s=duration,
         warm_up_s=_first(warm_up_s, config.warm_up_s, QUICK_WARM_UP_S if quick else None),
         top=next(v for v in (top, config.top, 10) if v is not None),
-        trace=trace,
+        trace=trace and causes,
+        causes=causes,
         writes=writes,
         staging=staging,
         not_production=not_production,

@@ -104,4 +104,6 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # At the ends both are equal but for rounding, and 1e-18 errors would read as "some".
+    low = 0.0 if successes == 0 else max(0.0, (centre - half) / scale)
+    return low, 1.0 if successes == n else min(1.0, (centre + half) / scale)

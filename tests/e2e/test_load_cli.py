@@ -74,6 +74,9 @@ def test_a_suite_runs_and_its_result_is_json_as_promised(server: FaultyServer, t
     assert {"run.json", "load.json", "load.xml", "load.md", "telemetry.json", "report.html"} <= {
         p.name for p in run.iterdir()
     }
+    stages = [stage["name"] for stage in json.loads((run / "run.json").read_text())["stages"]]
+    assert "load" in stages
+    assert not {"flames", "trace", "advice", "proof"} & set(stages)  # what looks for causes is dbperf run's
     suite = ElementTree.parse(run / "load.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "0", "0")
     assert "| `requests > 10` | pass |" in (run / "load.md").read_text()

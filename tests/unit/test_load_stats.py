@@ -83,6 +83,8 @@ def test_the_binomial_distribution_holds_at_ten_million() -> None:
 def test_wilson_interval_of_the_textbook_example() -> None:
     # 15 of 148 (Newcombe, Statistics in Medicine 17, 1998, table I, method 3).
     assert wilson(15, 148) == (pytest.approx(0.0624, abs=5e-5), pytest.approx(0.1605, abs=5e-5))
+    assert wilson(0, 434)[0] == 0
+    assert wilson(434, 434)[1] == 1
 
 
 def test_interval_ranks_of_the_median() -> None:
