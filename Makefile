@@ -16,7 +16,7 @@ define install # 1: requirements file
 endef
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(VENV)/.run: requirements/run.txt pyproject.toml
 	$(call install,requirements/run.txt)
@@ -44,8 +44,12 @@ check: lint test ## Everything that CI runs
 bench: $(VENV)/.dev ## Performance figures, as interleaved ratios with intervals
 	@for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f $(ARGS) || exit 1; done
 
-docs: $(VENV)/.dev ## Write docs/cli.md anew from the commands' help
+docs: $(VENV)/.dev ## Write docs/cli.md and the metrics in docs/monitor.md anew
 	@$(BIN)/python -m dbperf.cli.reference
+	@$(BIN)/python -m dbperf.monitor.reference
+
+dashboards: $(VENV)/.dev ## Write monitor/grafana/*.json anew
+	@$(BIN)/python -m monitor.dashboards
 
 pins: $(VENV)/.dev ## Write requirements/*.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements/run.txt
@@ -56,4 +60,4 @@ clean: ## Remove .venv, caches and the embedded server's data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint check bench docs pins clean
+.PHONY: help run test lint check bench docs dashboards pins clean

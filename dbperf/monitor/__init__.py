@@ -1,1 +1,1 @@
-"""The Prometheus exporter (`dbperf serve`). Alert rules for it are in `monitor/prometheus/`."""
+"""The Prometheus exporter (`dbperf serve`). Rules and dashboards for it are in the folder `monitor/`."""

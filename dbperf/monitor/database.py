@@ -8,24 +8,24 @@ from datetime import datetime
 from typing import Any
 
 import asyncpg
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from dbperf.monitor.metrics import counter, gauge, one
 from dbperf.postgres.collect import collector
 from dbperf.records.base import Record
 
 _COUNTERS = {
-    "commits": ("transactions_committed", "Transactions committed, the exporter's own included.", 1.0),
-    "rollbacks": ("transactions_rolled_back", "Transactions rolled back.", 1.0),
-    "blks_hit": ("blocks_hit", "Blocks found in shared buffers.", 1.0),
-    "blks_read": ("blocks_read", "Blocks read from outside of shared buffers.", 1.0),
-    "deadlocks": ("deadlocks", "Deadlocks.", 1.0),
-    "temp_files": ("temp_files", "Temporary files made.", 1.0),
-    "temp_bytes": ("temp_bytes", "Bytes written to temporary files.", 1.0),
-    "active_ms": ("active_seconds", "Time that sessions were active; told at most once a second by each.", 1e-3),
-    "idle_in_transaction_ms": ("idle_in_transaction_seconds", "Time that sessions sat idle in a transaction.", 1e-3),
+    "commits": ("transactions_committed", 1.0),
+    "rollbacks": ("transactions_rolled_back", 1.0),
+    "blks_hit": ("blocks_hit", 1.0),
+    "blks_read": ("blocks_read", 1.0),
+    "deadlocks": ("deadlocks", 1.0),
+    "temp_files": ("temp_files", 1.0),
+    "temp_bytes": ("temp_bytes", 1.0),
+    "active_ms": ("active_seconds", 1e-3),
+    "idle_in_transaction_ms": ("idle_in_transaction_seconds", 1e-3),
 }
-"""By column: the metric's name, its help, and the factor to its unit."""
+"""By column: the metric's name, and the factor to its unit."""
 COLUMNS = tuple(_COUNTERS)
 
 
@@ -90,27 +90,17 @@ class DatabaseCounters:
         """Metrics as of the last look; none before the first."""
         if self.last is None:
             return
-        for column, (name, text, factor) in _COUNTERS.items():
-            family = CounterMetricFamily(
-                f"dbperf_database_{name}", text + " Since the exporter began.", labels=["database"]
-            )
+        for column, (name, factor) in _COUNTERS.items():
+            family = counter(f"database_{name}")
             family.add_metric([database], self.gained[column] * factor)
             yield family
-        sessions = GaugeMetricFamily(
-            "dbperf_sessions",
-            "Clients' sessions of all databases, by state and the type of event that active ones wait for.",
-            labels=["state", "wait_type"],
-        )
+        sessions = gauge("sessions")
         for (state, wait), count in sorted(self.last.sessions.items()):
             sessions.add_metric([state, wait], count)
         yield sessions
-        yield GaugeMetricFamily("dbperf_connections", "Clients' connections.", value=self.last.connections)
-        yield GaugeMetricFamily(
-            "dbperf_max_connections", "Connections that clients may have.", value=self.last.max_connections
-        )
-        invalid = GaugeMetricFamily(
-            "dbperf_invalid_indexes", "Indexes that failed builds left in this database.", labels=["database"]
-        )
+        yield one(gauge("connections"), self.last.connections)
+        yield one(gauge("max_connections"), self.last.max_connections)
+        invalid = gauge("invalid_indexes")
         invalid.add_metric([database], self.last.invalid_indexes)
         yield invalid
 

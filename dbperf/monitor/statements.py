@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 
+from prometheus_client.metrics_core import Metric
+
+from dbperf.monitor.metrics import counter, gauge, one
+from dbperf.monitor.top import OTHER, TopCounters
 from dbperf.postgres.collect import is_own
 from dbperf.postgres.session_text import masked_text
 from dbperf.postgres.statement_difference import compare, differences, hidden_difference
@@ -12,12 +16,7 @@ from dbperf.postgres.statement_merge import Part
 from dbperf.postgres.statements import Snapshot
 from dbperf.records.statements import StatementKey
 
-OTHER = "other"
 TEXT_LIMIT = 200
-FADE = 0.9
-"""What a look keeps of the weight of earlier ones: at one look in 15 s, half after 1 min 40 s."""
-LEAD = 2.0
-"""A statement takes the place of a member when its weight is that many times the member's."""
 FIGURES = (
     "calls", "seconds", "planning_seconds", "rows", "shared_blks_hit", "shared_blks_read", "shared_blks_written",
     "temp_blks_read", "temp_blks_written", "wal_bytes",
@@ -25,19 +24,16 @@ FIGURES = (
 
 
 class StatementCounters:
-    """The `top` statements by recent time, each with counters of its own, and one bucket for all others.
+    """The `top` statements by recent time, over all users; one bucket for all others (see `TopCounters`).
 
-    A member stays until another statement has `LEAD` times its weight, so that two of equal weight don't take turns.
-    What a statement did before it became a member was counted in the bucket and stays there; when it leaves, its
-    counters end and what it does from then on goes to the bucket. Every increase is thus in exactly one place, and
-    nothing ever falls: rates add up to the database's, values don't.
+    Only statements that clients sent: what a function ran is in its caller.
     """
 
     def __init__(self, top: int) -> None:
-        self.top = top
-        self.members: dict[int, Counter[str]] = {}
-        """By queryid; over all users. Only statements that clients sent: what a function ran is in its caller."""
-        self.other: Counter[str] = Counter()
+        self._top: TopCounters[int] = TopCounters(top)
+        self.members = self._top.members
+        """By queryid."""
+        self.other = self._top.other
         self.labels: dict[int, str] = {}
         """The members' texts, constants masked, on one line and cut; empty where this role may not see them."""
         self.texts: dict[StatementKey, str] = {}
@@ -47,7 +43,6 @@ class StatementCounters:
         self.hidden = 0
         """Statements of other roles, active since the last look, that this role may not see."""
         self.last: Snapshot | None = None
-        self._weights: dict[int, float] = {}
 
     def add(self, now: Snapshot) -> None:
         """The next look. The first one only says from where to count."""
@@ -71,26 +66,36 @@ class StatementCounters:
         for key, part in differences(last, now, changes).items():
             if key.toplevel and not is_own(self.texts.get(key, "")):
                 done.setdefault(key.queryid, Counter()).update(_figures(part))
-        self._choose({queryid: figures["seconds"] for queryid, figures in done.items()})
-        for queryid, figures in done.items():
-            self.members.get(queryid, self.other).update(figures)
+        self._top.choose({queryid: figures["seconds"] for queryid, figures in done.items()})
+        self._top.count(done)
         texts = {key.queryid: text for key, text in self.texts.items()}
         self.labels = {q: self.labels.get(q) or _label(texts.get(q, "")) for q in self.members}
         self.hidden, ms, calls = hidden_difference(last, now)
         self.other.update({"seconds": max(0.0, ms) / 1000, "calls": max(0, calls)})
 
-    def _choose(self, seconds: Mapping[int, float]) -> None:
-        self._weights = {q: w * FADE for q, w in self._weights.items() if q in self.members or w > 1e-6}
-        for queryid, s in seconds.items():
-            self._weights[queryid] = self._weights.get(queryid, 0.0) + s
-        waiting = sorted((q for q in seconds if q not in self.members), key=lambda q: (-self._weights[q], q))
-        for queryid in waiting:
-            if len(self.members) >= self.top:
-                weakest = min(self.members, key=lambda q: (self._weights.get(q, 0.0), q))
-                if self._weights[queryid] <= LEAD * self._weights.get(weakest, 0.0):
-                    return
-                del self.members[weakest]
-            self.members[queryid] = Counter()
+    def families(self, database: str) -> Iterator[Metric]:
+        """Counters per member and for all other statements; and what weakens them."""
+        for figure in FIGURES:
+            family = counter(f"statement_{figure}")
+            for queryid, figures in self.members.items():
+                family.add_metric([database, str(queryid)], figures[figure])
+            family.add_metric([database, OTHER], self.other[figure])
+            yield family
+        info = gauge("statement_info")
+        for queryid in self.members:
+            info.add_metric([database, str(queryid), self.labels.get(queryid, "")], 1)
+        yield info
+        yield one(counter("statements_resets"), self.resets)
+        yield one(counter("server_restarts"), self.restarts)
+        yield one(counter("server_replacements"), self.replaced)
+        yield one(counter("statements_lost"), self.lost)
+        if self.evictions is not None:
+            yield one(counter("statements_evictions"), self.evictions)
+        yield one(gauge("statements_hidden"), self.hidden)
+        if self.last is not None:
+            yield one(gauge("statements_entries"), self.last.entries_in_use)
+            if limit := self.last.settings.get("pg_stat_statements.max"):
+                yield one(gauge("statements_max"), float(limit))
 
 
 def _of_another_server(last: Snapshot, now: Snapshot) -> bool:

@@ -50,15 +50,15 @@ def collect(
 
 def summarize(stream: Stream, requests: Sequence[Request], root: Path) -> Trace:
     """The record of some requests of a stream."""
-    is_write = [bool(_WRITE.match(t.text)) for t in stream.texts]
+    writes = [is_write(t.text) for t in stream.texts]
     places = [_place(s, root) for s in stream.sources]
     by_route: defaultdict[str, list[RequestMeasures]] = defaultdict(list)
     for r in requests:
-        by_route[r.route].append(measure(r, is_write))
+        by_route[r.route].append(measure(r, writes))
     endpoints = [_endpoint(route, ms, stream, places) for route, ms in by_route.items()]
     blocks = _blocks(stream, requests, places)
     endpoints = [
-        msgspec.structs.replace(e, findings=findings_of(e, by_route[e.route], stream, places, is_write, blocks))
+        msgspec.structs.replace(e, findings=findings_of(e, by_route[e.route], stream, places, writes, blocks))
         for e in endpoints
     ]
     started = min((r.started_ns for r in requests), default=0)
@@ -184,6 +184,15 @@ def _statements(ms: list[RequestMeasures], stream: Stream, places: list[str | No
             )
         )
     return sorted(out, key=lambda s: (-s.total_ms, s.text))
+
+
+def is_write(text: str) -> bool:
+    """Whether a statement changes data.
+
+    >>> [is_write(t) for t in ("INSERT INTO t VALUES ($1)", "SELECT a FROM t")]
+    [True, False]
+    """
+    return _WRITE.match(text) is not None
 
 
 def shape_of(text: TextInfo) -> str:

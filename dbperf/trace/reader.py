@@ -85,12 +85,14 @@ def read_folder(folder: Path) -> Stream:
     text_ids: dict[str, int] = {}
     source_ids: dict[tuple[str, int], int] = {}
     for number, path in enumerate(files):
-        _File(path, number, stream, text_ids, source_ids).read()
+        TraceFile(path, number, stream, text_ids, source_ids).read()
     stream.requests.sort(key=lambda r: r.started_ns)
     return stream
 
 
-class _File:
+class TraceFile:
+    """One file, whose requests are numbered into a stream."""
+
     def __init__(
         self, path: Path, number: int, stream: Stream, text_ids: dict[str, int], source_ids: dict[tuple[str, int], int]
     ) -> None:
@@ -103,38 +105,55 @@ class _File:
         self.sources: dict[int, int] = {0: 0}
         self.requests: dict[int, Request] = {}
         self.offset_ns = 0
+        self.started = self.ended = False
+        self.since_ns = 0
+        """Requests that ended before (wall clock) are left out."""
+        self._decode = msgspec.json.Decoder().decode
 
     def read(self) -> None:
+        """The whole file, into the stream.
+
+        Raises:
+            RecordError: it can't be read, or is no trace.
+        """
         stream = self.stream
-        ended = False
-        started = False
-        decoder = msgspec.json.Decoder()
         try:
             with self.path.open("rb") as f:
                 for number, line in enumerate(f, 1):
-                    try:
-                        item = decoder.decode(line)
-                    except (msgspec.DecodeError, UnicodeDecodeError):
-                        if not line.endswith(b"\n"):
-                            break  # the process was killed in the middle of a line
-                        raise RecordError(f"{self.path}, line {number}: not a line of a trace") from None
-                    if number == 1:
-                        self._header(item)
-                        started = True
-                    elif item[0] == "e":
-                        ended = True
-                    else:
-                        self._item(item)
+                    if not self.feed(number, line):
+                        break  # the process was killed in the middle of a line
         except OSError as e:
             raise RecordError(f"{self.path} can't be read: {e.strerror}") from e
-        except (IndexError, KeyError, TypeError, ValueError) as e:
-            raise RecordError(f"{self.path} is no trace of this version", hint="trace again") from e
-        if started:
+        if self.started:
             stream.processes += 1
-        if not ended:
+        if not self.ended:
             stream.complete = False
             stream.notes.append(f"{self.path.name}: the process was still running, or was killed")
         stream.requests.extend(self.requests.values())
+
+    def feed(self, number: int, line: bytes) -> bool:
+        """The file's next line; False where it was cut off.
+
+        Raises:
+            RecordError: it is no line of a trace of this version.
+        """
+        try:
+            item = self._decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            if not line.endswith(b"\n"):
+                return False
+            raise RecordError(f"{self.path}, line {number}: not a line of a trace") from None
+        try:
+            if number == 1:
+                self._header(item)
+                self.started = True
+            elif item[0] == "e":
+                self.ended = True
+            else:
+                self._item(item)
+        except (IndexError, KeyError, TypeError, ValueError) as e:
+            raise RecordError(f"{self.path} is no trace of this version", hint="trace again") from e
+        return True
 
     def _header(self, item: Any) -> None:
         if not isinstance(item, list) or item[:1] != ["h"] or item[1] != VERSION:
@@ -147,6 +166,8 @@ class _File:
             (_, request_id, method, route, status, started, duration, background, size, gc_ns, lost, failed, events) = (
                 item
             )
+            if started + duration + self.offset_ns < self.since_ns:
+                return
             self.requests[request_id] = Request(
                 process=self.number, request_id=request_id, route=f"{method} {route}", status=status,
                 started_ns=started + self.offset_ns, duration_ns=duration, background_ns=background,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from statistics import fmean, median
+from typing import Literal, NamedTuple
 
 from dbperf.plans.fingerprint import fingerprint, literals_masked
 from dbperf.records.trace import Spread, TraceFinding
+from dbperf.trace.measures import RequestMeasures
 from dbperf.trace.rule_base import MIN_REPEATS, MIN_SAVED_MS, Context, event_ms, severity_of
 from dbperf.trace.state import Event
 from dbperf.units import format_bytes, format_ms
@@ -24,6 +27,15 @@ _SET_BASED = re.compile(
 )
 
 
+class TextKind(NamedTuple):
+    """What of a statement's text matters for whether it loops."""
+
+    shape: str
+    """The same for texts that are the same statement."""
+    set_based: bool
+    is_write: bool
+
+
 def repeated_statement(c: Context) -> list[TraceFinding]:
     """One statement per item instead of one for all: an N+1 of reads, or row-by-row writes.
 
@@ -37,7 +49,7 @@ def repeated_statement(c: Context) -> list[TraceFinding]:
     for i, m in enumerate(c.requests):
         for (text, source), events in m.by_statement.items():
             single = [e for e in events if e.executions == 1]
-            if not single or _SET_BASED.search(c.stream.texts[text].text):
+            if not single or is_set_based(c.stream.texts[text].text):
                 continue
             key = (c.shape(text), source)
             text_of.setdefault(key, text)
@@ -54,6 +66,32 @@ def repeated_statement(c: Context) -> list[TraceFinding]:
             continue
         found.append(_repeated(c, text_of[key], key[1], counts, looping, saved))
     return found
+
+
+def is_set_based(text: str) -> bool:
+    """Whether a statement works on a set already.
+
+    >>> [is_set_based(t) for t in ("SELECT a FROM t WHERE b = $1", "SELECT a FROM t WHERE b = ANY ($1)")]
+    [False, True]
+    """
+    return _SET_BASED.search(text) is not None
+
+
+def loops_in(m: RequestMeasures, texts: Sequence[TextKind]) -> set[Literal["n_plus_one", "row_by_row_write"]]:
+    """What `repeated_statement` would find if this one request were all that the endpoint did."""
+    groups: dict[tuple[str, int], list[Event]] = {}
+    writes: set[tuple[str, int]] = set()
+    for (text, source), events in m.by_statement.items():
+        kind = texts[text]
+        if not kind.set_based:
+            groups.setdefault((kind.shape, source), []).extend(e for e in events if e.executions == 1)
+            if kind.is_write:
+                writes.add((kind.shape, source))
+    return {
+        "row_by_row_write" if key in writes else "n_plus_one"
+        for key, events in groups.items()
+        if len(events) >= MIN_REPEATS and not _one_parameter_set(events) and _saved_by_one(events) >= MIN_SAVED_MS
+    }
 
 
 def _one_parameter_set(events: list[Event]) -> bool:

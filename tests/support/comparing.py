@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dbperf.records.comparison import Comparison, MetricComparison, MetricVerdict, OverallVerdict, Side
 from dbperf.records.load import EndpointLoad, Generator, Load, StageLoad
 from dbperf.records.run import Host, LoadProfile, Manifest, Target
 from dbperf.records.rundir import RunDirectory
@@ -96,3 +97,19 @@ def make_run(
 
 def side(path: Path, endpoints: dict[str, Sequence[float]], **more: Any) -> Figures:
     return read_side(make_run(path, endpoints, **more))
+
+
+def comparison_of(*verdicts: MetricVerdict) -> Comparison:
+    """A comparison of one gating metric for each verdict."""
+    side = Side(source="a", kind="run", provenance="measured")
+    metrics = [
+        MetricComparison(
+            name=f"GET /{i} p95", subject=f"GET /{i}", metric="p95", kind="latency", unit="ms", direction="lower",
+            a=1.0, b=2.0, tolerance="+10 %", evidence="samples", verdict=verdict, gate=True, reason="",
+        )
+        for i, verdict in enumerate(verdicts)
+    ]  # fmt: skip
+    overall: OverallVerdict = "fail" if "worse" in verdicts else "pass"
+    return Comparison(
+        verdict=overall, compared_at=START, a=side, b=side, family=len(metrics), alpha=0.05, metrics=metrics
+    )

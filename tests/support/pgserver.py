@@ -10,7 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 DEFAULTS = {
@@ -143,6 +144,20 @@ class PgServer:
             [self.bindir / "psql", *options, "-h", self.host, "-U", "postgres", "-c", sql, database],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
+
+    @contextmanager
+    def sleeping(self) -> Iterator[None]:
+        """A session is active and waits (Timeout: PgSleep) while the block runs."""
+        process = subprocess.Popen(
+            [self.bindir / "psql", "-XqAt", "-h", self.host, "-U", "postgres", "-c", "SELECT pg_sleep(170)"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            self.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(170)'")
+            process.kill()
+            process.wait(10)
 
     def _call(self, program: str, *args: str) -> None:
         done = subprocess.run(

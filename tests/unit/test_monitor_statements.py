@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from dbperf.monitor.database import COLUMNS, DatabaseCounters, DatabaseLook
-from dbperf.monitor.metrics import statement_families
 from dbperf.monitor.statements import StatementCounters
 from dbperf.postgres.statements import Entry, Snapshot
 from dbperf.records.statements import StatementKey
@@ -106,7 +105,7 @@ def test_the_number_of_series_is_bounded() -> None:
     counters = StatementCounters(50)
     counters.add(look(0, {}))
     counters.add(look(1, {q: (1, float(q)) for q in range(1, 5001)}))
-    families = {f.name: f for f in statement_families(counters, "app")}
+    families = {f.name: f for f in counters.families("app")}
     samples = families["dbperf_statement_calls"].samples
     assert len(samples) == 51
     assert sum(s.value for s in samples) == 5000
