@@ -80,13 +80,15 @@ def _judge_at(load: Load, gate: Gate, telemetry: Telemetry | None, stage: StageL
         if limit is None:
             left = Observed(value=left.value, reason=f"{_named(gate.right)}: {right.reason or 'not measured'}")
     unit = gate.left.unit
-    if load.generator.saturated and unit in ("ms", "s") and gate.left.metric != "blocked":
+    latencies = Latencies.decode(e.latency)
+    all_failed = e.errors > 0 and not latencies.count  # a generator that kept up would have seen no latency either
+    if load.generator.saturated and unit in ("ms", "s") and gate.left.metric != "blocked" and not all_failed:
         verdict, reason = "cant_tell", f"the load generator was the bottleneck: {load.generator.reason}"
     elif gate.left.metric in _QUANTILES and gate.right is None and gate.operator in ("<", "<="):
         assert gate.limit is not None
         q = _QUANTILES[gate.left.metric]
         effect = next((x.design_effect for x in e.quantiles if x.q == q), 1.0)
-        verdict, reason = latency_verdict(e, Latencies.decode(e.latency), q, gate.limit, effect)
+        verdict, reason = latency_verdict(e, latencies, q, gate.limit, effect)
     else:
         verdict, reason = _compare(gate, left, limit_low, limit_high)
     if gate.right is not None and limit is not None and left.value is not None:

@@ -126,6 +126,13 @@ def test_a_saturated_generator_can_not_judge_latency_but_errors() -> None:
     assert verdict(load, "errors < 5%").verdict == "pass"
 
 
+def test_where_no_request_succeeded_a_saturated_generator_is_no_excuse() -> None:
+    load = load_of(stage(endpoint([], errors=10)), saturated=True)
+    (gate,) = judge_gates(load, ["p95 < 1s"])
+    assert gate.verdict == "fail"
+    assert "no request succeeded" in gate.reason
+
+
 def test_recovery_is_when_the_percentile_is_back_and_stays() -> None:
     after = [second(100 + i, 500.0 if i < 12 or i == 13 else 10.0, stage="after") for i in range(30)]
     assert recovery_s(after, "p99", 20).value == pytest.approx(10, abs=1)  # the median of 5 s allows one outlier
