@@ -25,8 +25,8 @@ APPLICATION = "dbperf apply"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _CLEAN_UP_S = 15.0
 _POLL_S = 0.5
-_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError,
-         asyncpg.CrashShutdownError, OSError)  # fmt: skip
+_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError,
+         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, OSError)  # fmt: skip
 Event = Callable[[str], None]
 
 

@@ -73,7 +73,7 @@ class Watch:
             if activity is not None:
                 try:
                     postgres = await activity.sample()
-                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as e:
                     self._notes.append(f"the database was watched until it failed: {type(e).__name__}: {e}")
                     activity = None
             if machine is not None:

@@ -95,7 +95,13 @@ class Exporter(Collector):
                     await asyncio.wait_for(self.look(connection), 3 * LIMIT_S)
                     self._came_back()
                     await self._sample_until(due, connection)
-            except (DbperfError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as e:
+            except (
+                DbperfError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+                OSError,
+            ) as e:
                 # asyncio.TimeoutError is an OSError.
                 self._went_away(e.message if isinstance(e, DbperfError) else f"{type(e).__name__}: {e}".strip(": "))
             finally:

@@ -177,7 +177,13 @@ class ActivitySampler:
                 self._locks_not_before_s = time.monotonic() + (time.monotonic() - before) * (1 / LOCKS_TIME_SHARE - 1)
                 self._server_s += max((r["server_s"] for r in locks), default=0.0)
                 self.blocking.add(locks)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectError) as e:
+        except (
+            OSError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            ConnectError,
+        ) as e:
             await self._broken(e)
             return False
         self._took_s.append(took)

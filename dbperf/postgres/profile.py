@@ -34,6 +34,7 @@ _BROKEN = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server's last word was an error, and its end has not come through yet
     ConnectError,
     asyncpg.OperatorInterventionError,
 )
@@ -286,8 +287,11 @@ class Profiler:
                     if self._conn is None or self._conn.is_closed():
                         self._conn = await self._connect()
                     await self._look(final=False)
-                except _BROKEN:
-                    continue  # the next look, or the last one, connects again
+                except (*_BROKEN, CapabilityError):
+                    # The next look, or the last one, connects again, and says what is missing.
+                    if self._conn is not None:
+                        self._conn.terminate()
+                        self._conn = None
 
     async def _final_look(self) -> None:
         async with self._looking:

@@ -54,7 +54,7 @@ def started(*args: str | Path, env: dict[str, str], cwd: Path) -> Iterator[subpr
         process.communicate()
 
 
-def left_behind(env: dict[str, str], *, within_s: float = 10) -> list[str]:
+def left_behind(env: dict[str, str], *, within_s: float = 30) -> list[str]:
     """Command lines of processes that were started with this environment and still run after `within_s`."""
     deadline = time.monotonic() + within_s
     while True:

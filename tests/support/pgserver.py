@@ -11,8 +11,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 DEFAULTS = {
     "shared_preload_libraries": "pg_stat_statements,auto_explain",
@@ -105,7 +107,7 @@ class PgServer:
                 [self.bindir / "postgres", "-D", self.data, "-k", self.folder, *options],
                 stdout=log, stderr=log, user=self.user, cwd="/", start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
@@ -118,11 +120,28 @@ class PgServer:
         raise RuntimeError(f"PostgreSQL did not start:\n{self.log.read_text()}")
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT: fast shutdown. SIGKILL: a crash."""
+        """SIGINT: fast shutdown."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(20)
+            self.process.wait(60)
         self.process = None
+
+    def crash(self) -> None:
+        """All processes die at once, as when the power fails; `start` recovers.
+
+        A server that finds a process of the one before it still attached to the shared memory refuses to start.
+        """
+        assert self.process is not None
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        self.process.wait(60)
+        self.process = None
+        _, alive = psutil.wait_procs(children, 60)
+        assert not alive
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def close(self) -> None:
         self.stop()
