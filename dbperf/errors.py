@@ -11,6 +11,7 @@
     ├── PlanError                3  an EXPLAIN output that can't be read
     ├── StatementError           3  a statement that can't be planned, or may not be executed
     ├── TargetError              3  the HTTP API does not answer, or not as it should
+    ├── GitHubError              3  GitHub does not answer, or refuses
     └── Interrupted            130  Ctrl-C or SIGTERM; what was measured is kept
 
 Exit codes: 0 fine, 1 a regression or a missed service level (a result, not an error), 2 usage or configuration,
@@ -88,6 +89,10 @@ class StatementError(DbperfError):
 
 class TargetError(DbperfError):
     """The HTTP API does not answer, or not as it should."""
+
+
+class GitHubError(DbperfError):
+    """GitHub does not answer, or refuses."""
 
 
 class Interrupted(DbperfError):

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "compare": Entry("dbperf.cli.compare", "What changed between two runs, a baseline, or files of other tools."),
     "baseline": Entry("dbperf.cli.baseline", "What is normal: promote a run, accept an exception, show the history."),
     "history": Entry("dbperf.cli.history", "Figures over many runs: trends, and steps with their commits."),
+    "issue": Entry("dbperf.cli.issue", "File a GitHub issue for each regression of a run, or close it."),
     "report": Entry("dbperf.cli.report", "Write the report of a run again."),
     "view": Entry("dbperf.cli.view", "Show the runs of a folder in the browser, with trends."),
     "serve": Entry("dbperf.cli.serve", "Export statement statistics to Prometheus."),
