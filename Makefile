@@ -12,7 +12,7 @@ define install # 1: requirements file
 	@test -x $(BIN)/python || { echo "making $(VENV)"; if [ -n "$(UV)" ]; then $(UV) venv -q --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi; }
 	@echo "installing $(1)"
 	@if [ -n "$(UV)" ]; then VIRTUAL_ENV=$(VENV) $(UV) pip install -q -r $(1) && VIRTUAL_ENV=$(VENV) $(UV) pip install -q --no-deps -e .; \
-	else $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q; $(BIN)/python -m pip install -q --disable-pip-version-check -r $(1) && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .; fi
+	else $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; $(BIN)/python -m pip install -q --disable-pip-version-check -r $(1) && $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .; fi
 endef
 
 help: ## Show this list

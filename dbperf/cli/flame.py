@@ -38,6 +38,7 @@ Examples:
   dbperf flame --pid 4242 --seconds 30 --wall
   dbperf flame -- python -m shop.import orders.csv
   dbperf flame --cprofile shop.main:app --requests requests.txt -o profiles/today
+  dbperf flame --memory shop.main:app --requests requests.txt
   dbperf flame --read perf.txt --format svg
 """
 DIFF_EPILOG = """\b
@@ -54,8 +55,12 @@ def flame(
     cprofile: Annotated[
         str | None, typer.Option("--cprofile", help='"module:function", or "module:app" with --requests.')
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help='Memory at the peak: "module:function", or "module:app" with --requests.'),
+    ] = None,
     requests: Annotated[
-        Path | None, typer.Option("--requests", help="Requests for --cprofile module:app, one per line: GET /path.")
+        Path | None, typer.Option("--requests", help="What is sent to module:app, one per line: GET /path.")
     ] = None,
     read: Annotated[
         Path | None, typer.Option("--read", help="Draw a profile: collapsed, speedscope, pstats, perf script, ours.")
@@ -75,7 +80,7 @@ def flame(
         list[str] | None, typer.Option("--format", help="html, svg, speedscope, collapsed, json; may be repeated.")
     ] = None,
 ) -> None:
-    """Profile: --pid P, -- COMMAND ..., --cprofile module:callable, or --read FILE.
+    """Profile: --pid P, -- COMMAND ..., --cprofile or --memory module:callable, or --read FILE.
 
     Prints the paths of the files that were written.
     """
@@ -83,11 +88,15 @@ def flame(
         return
     chosen = _formats(formats, ("html", "speedscope", "collapsed", "json"))
     command: list[str] = ctx.meta.get(_COMMAND, [])
-    given = [n for n, v in (("--pid", pid), ("--cprofile", cprofile), ("--read", read), ("--", command)) if v]
+    given = [
+        n
+        for n, v in (("--pid", pid), ("--cprofile", cprofile), ("--memory", memory), ("--read", read), ("--", command))
+        if v
+    ]
     if len(given) != 1:
         raise UsageError(
             "say what to profile" if not given else f"{' and '.join(given)} don't go together",
-            hint="--pid P, --cprofile module:callable, --read FILE, or -- COMMAND",
+            hint="--pid P, --cprofile module:callable, --memory module:callable, --read FILE, or -- COMMAND",
         )
     options = {"rate": rate, "wall": wall, "gil": gil, "native": native, "subprocesses": subprocesses}
     out.mkdir(parents=True, exist_ok=True)
@@ -98,6 +107,8 @@ def flame(
         stacks = record(pid, seconds, **options)  # type: ignore[arg-type]  # the options' names are record's
     elif cprofile is not None:
         stacks = _cprofile(cprofile, requests, rounds, wall, out)
+    elif memory is not None:
+        stacks = _memory(memory, requests, rounds)
     elif read is not None:
         from dbperf.flame.readers import read_profile
 
@@ -180,35 +191,14 @@ def write_files(s: Stacks, folder: Path, formats: tuple[str, ...]) -> list[Path]
 def _cprofile(name: str, requests: Path | None, rounds: int, wall: bool, out: Path) -> Stacks:
     import msgspec
 
-    from dbperf.flame.profiled import (
-        GREENLET_NOTE,
-        is_asgi,
-        load_callable,
-        profile_app,
-        profile_callable,
-        stacks_of,
-        top_list,
-    )  # fmt: skip
+    from dbperf.flame.profiled import GREENLET_NOTE, profile_app, profile_callable, stacks_of, top_list
+    from dbperf.trace.inprocess import lifespan
 
     sampled: Stacks | None = None
-    sys.path.insert(0, str(Path.cwd()))
-    found = load_callable(name.removesuffix("()"))
-    if name.endswith("()"):
-        found = found()
-    if is_asgi(found):
-        from dbperf.trace.inprocess import call_all, lifespan, read_requests
-
-        if requests is None:
-            raise UsageError(f"{name} is an ASGI application", hint="--requests FILE says which requests to profile")
-        todo = read_requests(requests)
-        answers: list[Any] = []
-
-        async def calls(app: Any) -> None:
-            answers.extend(await call_all(app, todo, rounds=rounds))
-
-        profiler, sampled = profile_app(found, calls, lambda app: call_all(app, todo), lifespan, wall=wall)
-        for error in dict.fromkeys(a.error for a in answers if a.error):
-            typer.echo(f"dbperf: a request failed: {error}", err=True)
+    found, sender = _named(name, requests, rounds)
+    if sender is not None:
+        profiler, sampled = profile_app(found, sender.calls, sender.warm, lifespan, wall=wall)
+        sender.tell_errors()
     else:
         profiler = profile_callable(found, wall=wall)
     profiler.dump_stats(out / "profile.pstats")
@@ -218,6 +208,59 @@ def _cprofile(name: str, requests: Path | None, rounds: int, wall: bool, out: Pa
         stacks = msgspec.structs.replace(sampled, name=name, notes=[GREENLET_NOTE, *sampled.notes])
     typer.echo(top_list(stacks), err=True)
     return stacks
+
+
+def _memory(name: str, requests: Path | None, rounds: int) -> Stacks:
+    from dbperf.flame.memory import profile_memory_of, profile_memory_of_app
+    from dbperf.trace.inprocess import lifespan
+
+    found, sender = _named(name, requests, rounds)
+    with tempfile.TemporaryDirectory(prefix="dbperf-flame-") as folder:
+        if sender is None:
+            return profile_memory_of(found, Path(folder), name=name)
+        stacks = profile_memory_of_app(found, sender.calls, sender.warm, lifespan, Path(folder), name=name)
+    sender.tell_errors()
+    return stacks
+
+
+class _Sender:
+    """Sends a file's requests to an application in this process."""
+
+    def __init__(self, requests: Path, rounds: int) -> None:
+        from dbperf.trace.inprocess import read_requests
+
+        self._todo = read_requests(requests)
+        self._rounds = rounds
+        self._errors: list[str] = []
+
+    async def calls(self, app: Any) -> None:
+        from dbperf.trace.inprocess import call_all
+
+        self._errors += [a.error for a in await call_all(app, self._todo, rounds=self._rounds) if a.error]
+
+    async def warm(self, app: Any) -> None:
+        from dbperf.trace.inprocess import call_all
+
+        await call_all(app, self._todo)
+
+    def tell_errors(self) -> None:
+        for error in dict.fromkeys(self._errors):
+            typer.echo(f"dbperf: a request failed: {error}", err=True)
+
+
+def _named(name: str, requests: Path | None, rounds: int) -> tuple[Any, _Sender | None]:
+    """What "module:callable" names, made if it ends in (); for an ASGI application also what sends the requests."""
+    from dbperf.flame.profiled import is_asgi, load_callable
+
+    sys.path.insert(0, str(Path.cwd()))
+    found = load_callable(name.removesuffix("()"))
+    if name.endswith("()"):
+        found = found()
+    if not is_asgi(found):
+        return found, None
+    if requests is None:
+        raise UsageError(f"{name} is an ASGI application", hint="--requests FILE says which requests to profile")
+    return found, _Sender(requests, rounds)
 
 
 def _command(command: list[str], engine: str | None, options: dict[str, Any], out: Path) -> tuple[Stacks, int]:

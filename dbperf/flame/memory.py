@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from dbperf.errors import CapabilityError, DbperfError, UsageError
 from dbperf.flame.ops import Builder
 from dbperf.records.stacks import Frame, Stacks
+
+_FILE = "memray.bin"
 
 
 def profile_memory(command: Sequence[str], folder: Path) -> tuple[Stacks, int]:
@@ -22,18 +27,82 @@ def profile_memory(command: Sequence[str], folder: Path) -> tuple[Stacks, int]:
         UsageError: the command is no Python program.
         DbperfError: it left no profile.
     """
-    if find_spec("memray") is None:
-        raise CapabilityError("memray is not installed", hint="pip install 'dbperf[memray]'")
+    _installed()
     if not Path(command[0]).name.startswith("python") or len(command) < 2:
         raise UsageError(f"{command[0]!r} is no Python command", hint="write it as: -- python script.py")
     if shutil.which(command[0]) is None:
         raise UsageError(f"there is no program {command[0]!r}")
-    out = folder / "memray.bin"
+    out = folder / _FILE
     args = [command[0], "-m", "memray", "run", "--quiet", "--output", str(out), *command[1:]]
     code = subprocess.run(args, stdout=sys.stderr.fileno(), check=False).returncode
     if not out.exists():
         raise DbperfError("the command left no memory profile", hint="is memray installed for that Python?")
     return read_memray(out, name=" ".join(command)), code
+
+
+def profile_memory_of(work: Callable[[], Any], folder: Path, *, name: str) -> Stacks:
+    """Calls a function of this process; a coroutine function runs in an event loop of its own. Bytes at the peak of
+    what was allocated meanwhile. What it raises passes through.
+
+    Raises:
+        CapabilityError: memray is not installed.
+    """
+    out = folder / _FILE
+    with _tracker(out):
+        if inspect.iscoroutinefunction(work):
+            asyncio.run(work())
+        else:
+            work()
+    return read_memray(out, name=name)
+
+
+def profile_memory_of_app(
+    app: Any,
+    calls: Callable[[Any], Any],
+    warm: Callable[[Any], Any],
+    around: Callable[[Any], Any],
+    folder: Path,
+    *,
+    name: str,
+) -> Stacks:
+    """Sends requests to an ASGI application in this process: bytes at the peak of what they allocated.
+
+    Args:
+        calls: returns the coroutine that sends the requests to profile.
+        warm: the same for requests before: connections and caches are not charged to a request.
+        around: an asynchronous context manager of the application's lifespan.
+
+    Raises:
+        CapabilityError: memray is not installed.
+    """
+    _installed()
+
+    async def run() -> None:
+        async with around(app):
+            await warm(app)
+            with _tracker(out):
+                await calls(app)
+
+    out = folder / _FILE
+    asyncio.run(run())
+    return read_memray(out, name=name)
+
+
+def _installed() -> None:
+    if find_spec("memray") is None:
+        raise CapabilityError("memray is not installed", hint="pip install 'dbperf[memray]'")
+
+
+def _tracker(out: Path) -> Any:
+    """Records the allocations of this process, of all its threads, while it is entered.
+
+    Enter it in the frame that makes the calls: where a generator's frame does (contextlib), the calls' own frames are
+    lost on its way out.
+    """
+    _installed()
+    from memray import Tracker
+
+    return Tracker(str(out))
 
 
 def read_memray(path: Path, *, name: str) -> Stacks:

@@ -231,6 +231,47 @@ def test_memory_at_the_peak(tmp_path: Path) -> None:
     assert refused.returncode == 2
 
 
+ALLOCATING_APP = """
+kept = []
+
+def grow():
+    kept.append(bytearray(20_000_000))
+
+def pass_by():
+    bytearray(5_000_000)
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError("no lifespan")
+    if scope["path"] == "/grow":
+        kept.clear()
+        grow()
+    pass_by()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+def once():
+    return bytearray(30_000_000)
+"""
+
+
+def test_memory_of_an_endpoint_and_of_a_function(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(ALLOCATING_APP)
+    (tmp_path / "requests").write_text("GET /grow\n")
+
+    def flame(*args: str) -> Stacks:
+        command = [sys.executable, "-m", "dbperf", "flame", "--out", "out", "--format", "json", *args]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return read_profile(tmp_path / "out" / "flame.stacks.json")
+
+    endpoint = flame("--memory", "shop:app", "--requests", "requests")
+    assert endpoint.unit == "bytes"
+    assert inclusive(endpoint)["grow"] == pytest.approx(20_000_000, rel=0.02)
+    assert "once" not in inclusive(endpoint)
+    assert inclusive(flame("--memory", "shop:once"))["once"] == pytest.approx(30_000_000, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -241,6 +282,7 @@ def test_memory_at_the_peak(tmp_path: Path) -> None:
         (["--cprofile", "time:nothing"], 2, "has no 'nothing'"),
         (["--cprofile", "sys:path"], 2, "can't be called"),
         (["--cprofile", "tests.support.known_profiles:app"], 2, "is an ASGI application"),
+        (["--memory", "tests.support.known_profiles:app"], 2, "is an ASGI application"),
         (["--read", "/nowhere"], 3, "does not exist"),
         (["diff", "/nowhere", "/nowhere"], 3, "does not exist"),
         (["--engine", "magic", "--", "python3"], 2, "no engine 'magic'"),
