@@ -14,16 +14,29 @@ from dbperf.load.suites import list_suites
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTION = ROOT / ".github" / "actions" / "dbperf" / "action.yml"
 BIN = Path(sys.executable).parent
 
 
-def test_they_fit_the_schema_of_workflows() -> None:
+def test_they_fit_the_schemas_of_workflows_and_actions() -> None:
     assert [w.stem for w in WORKFLOWS] == ["ci", "load", "performance"]
     _passes(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
+    _passes(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-actions", ACTION)
 
 
 def test_zizmor_finds_nothing() -> None:
-    _passes(BIN / "zizmor", "--offline", "--no-progress", "--strict-collection", *WORKFLOWS)
+    _passes(BIN / "zizmor", "--offline", "--no-progress", "--strict-collection", *WORKFLOWS, ACTION)
+
+
+def test_what_a_workflow_gives_the_action_are_its_inputs() -> None:
+    inputs = set(re.findall(r"^  ([\w-]+):\n    description", ACTION.read_text(encoding="utf-8"), re.MULTILINE))
+    used = 0
+    for workflow in WORKFLOWS:
+        for block in re.findall(r"actions/dbperf\n +with:\n((?: {10}.*\n)+)", workflow.read_text(encoding="utf-8")):
+            given = set(re.findall(r"^ {10}([\w-]+):", block, re.MULTILINE))
+            assert {"before", "after"} <= given <= inputs
+            used += 1
+    assert used
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda w: w.stem)
