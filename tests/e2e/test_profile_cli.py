@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dbperf.records.database import DatabaseActivity
@@ -19,13 +19,14 @@ from dbperf.records.statements import Statements
 from dbperf.records.waits import Waits
 from tests.conftest import Database
 from tests.support.pgserver import PgServer
+from tests.support.waiting import eventually
 
 
 def dbperf(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "DBPERF"))}
     return subprocess.run(
         [sys.executable, "-m", "dbperf", "profile", *args],
-        capture_output=True, text=True, check=False, env={**kept, **env}, timeout=60,
+        capture_output=True, text=True, check=False, env={**kept, **env}, timeout=150,
     )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def ready(db_18: Database) -> Database:
 def test_json_is_what_scripts_rely_on(db: Database, tmp_path: Path) -> None:
     db.psql("CREATE EXTENSION pg_stat_statements")
     out = tmp_path / "run"
-    work = f"echo from the command; PGPASSWORD=hush {psql(db, 'SELECT pg_sleep(0.3)')}"
+    work = f"echo from the command; PGPASSWORD=hush {psql(db, 'SELECT pg_sleep(1)')}"
     done = dbperf("--dsn", db.dsn, "--while", work, "--format", "json", "--run", str(out))
     assert done.returncode == 0, done.stderr
     assert "from the command" in done.stderr
@@ -56,9 +57,8 @@ def test_json_is_what_scripts_rely_on(db: Database, tmp_path: Path) -> None:
     (sleep,) = told["statements"]
     assert (sleep["text"], sleep["calls"], sleep["rows"], sleep["valid"]) == ("SELECT pg_sleep($1)", 1, 1, True)
     assert {"queryid", "fingerprint", "total_ms", "mean_ms", "share", "hit_ratio"} <= set(sleep)
-    assert 300 <= sleep["total_ms"] < 3000
+    assert 1000 <= sleep["total_ms"] < told["window"]["seconds"] * 1000
     assert told["waits"][0]["wait_event"] == "PgSleep"
-    assert told["window"]["seconds"] >= 0.3
     assert told["ended"] == "complete"
     assert told["database"]["counters"]["commits"] >= 1
     run = RunDirectory.open(out)
@@ -101,9 +101,7 @@ def test_a_command_that_fails(ready: Database) -> None:
 
 
 def test_a_command_that_hangs_is_stopped(ready: Database) -> None:
-    started = time.monotonic()
-    done = dbperf("--dsn", ready.dsn, "--while", "trap '' TERM; sleep 55", "--seconds", "0.5", "--format", "json")
-    assert time.monotonic() - started < 30
+    done = dbperf("--dsn", ready.dsn, "--while", "trap '' TERM; sleep 600", "--seconds", "0.5", "--format", "json")
     assert done.returncode == 3
     assert "did not end in time" in done.stderr
     assert json.loads(done.stdout)["ended"] == "time limit"
@@ -117,14 +115,11 @@ def test_ctrl_c_keeps_what_was_measured(ready: Database, tmp_path: Path, number:
          "--run", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    for _ in range(200):
-        if ready.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dbperf profile'") == "2":
-            break
-        time.sleep(0.05)
-    time.sleep(0.5)
+    # The command starts when the window has been opened.
+    assert eventually(lambda: any("sleep" in p.name() for p in psutil.Process(process.pid).children(recursive=True)))
     ready.psql("SELECT 4711 AS kept")
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr
@@ -132,7 +127,8 @@ def test_ctrl_c_keeps_what_was_measured(ready: Database, tmp_path: Path, number:
     assert told["ended"] == "interrupted"
     assert any("AS kept" in s["text"] for s in told["statements"])
     assert RunDirectory.open(out).manifest.status == "partial"
-    assert ready.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'dbperf%'") == "0"
+    left = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'dbperf%'"
+    assert eventually(lambda: ready.psql(left) == "0")
 
 
 def test_bad_input_ends_in_one_clear_line(db_18: Database, tmp_path: Path) -> None:
@@ -156,17 +152,17 @@ def test_bad_input_ends_in_one_clear_line(db_18: Database, tmp_path: Path) -> No
 
 def test_order_and_top(ready: Database) -> None:
     ready.psql("CREATE TABLE t AS SELECT g AS a FROM generate_series(1, 20000) AS g")
-    work = "; ".join(
-        psql(ready, statement)
-        for statement in (
-            "INSERT INTO t SELECT 1 FROM generate_series(1, 3000)",
-            "SELECT a FROM t LIMIT 5000",
-            "SELECT pg_sleep(0.2)",
-            "SET work_mem = 64; SELECT count(*) FROM (SELECT a FROM t ORDER BY a OFFSET 1) AS x",
-        )
-    )
     firsts = {}
     for order in ("total", "mean", "temp", "wal", "rows"):
+        work = "; ".join(
+            psql(ready, statement)
+            for statement in (
+                "INSERT INTO t SELECT 1 FROM generate_series(1, 3000)",
+                "SELECT a FROM t LIMIT 5000",
+                f"SELECT pg_sleep({1 if order in ('total', 'mean') else 0.01})",
+                "SET work_mem = 64; SELECT count(*) FROM (SELECT a FROM t ORDER BY a OFFSET 1) AS x",
+            )
+        )
         done = dbperf("--dsn", ready.dsn, "--while", work, "--order-by", order, "--top", "1", "--format", "json")
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
@@ -188,7 +184,7 @@ def test_text_that_is_no_utf8_does_not_stop_the_sampler(server_18: PgServer) -> 
         client = f"PGCLIENTENCODING=SQL_ASCII {server_18.bindir}/psql -XqAt -h {server_18.host} -U postgres {name}"
         done = dbperf(
             "--dsn", server_18.dsn(name), "--format", "json",
-            "--while", f"printf 'SELECT pg_sleep(0.4) AS \"caf\\351\\377\";' | {client}",
+            "--while", f"printf 'SELECT pg_sleep(1) AS \"caf\\351\\377\";' | {client}",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)

@@ -18,6 +18,7 @@ from dbperf.postgres.connect import connect, connected
 from dbperf.processes import free_port
 from tests.conftest import Database
 from tests.support.pgserver import PgServer, bindir_18
+from tests.support.waiting import eventually
 
 HBA = """\
 local   all      keeper     scram-sha-256
@@ -30,10 +31,17 @@ host    open     all        127.0.0.1/32  trust
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[tuple[PgServer, int]]:
     """A server that listens on TCP and asks the role `keeper` for a password."""
-    port = free_port()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PGPORT", str(port))
-        server = PgServer(bindir_18(), {"listen_addresses": "127.0.0.1"})
+        for attempt in range(5):
+            port = free_port()
+            patch.setenv("PGPORT", str(port))
+            try:
+                server = PgServer(bindir_18(), {"listen_addresses": "127.0.0.1"})
+            except RuntimeError:  # somebody else was faster to take the port
+                if attempt == 4:
+                    raise
+            else:
+                break
         try:
             (server.data / "pg_hba.conf").write_text(HBA)
             server.psql("SELECT pg_reload_conf(); CREATE ROLE keeper LOGIN PASSWORD 's3cret'; CREATE ROLE guest LOGIN;")
@@ -53,7 +61,7 @@ def no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 async def test_a_connection_is_named_read_only_and_limited(db: Database) -> None:
-    async with connected(db.dsn, statement_timeout_s=0.2, lock_timeout_s=1.5) as connection:
+    async with connected(db.dsn, statement_timeout_s=1.0, lock_timeout_s=1.5) as connection:
         settings = dict(
             await connection.fetch(
                 "SELECT name, setting FROM pg_settings WHERE name IN "
@@ -63,7 +71,7 @@ async def test_a_connection_is_named_read_only_and_limited(db: Database) -> None
         assert settings == {
             "application_name": "dbperf",
             "default_transaction_read_only": "on",
-            "statement_timeout": "200",
+            "statement_timeout": "1000",
             "lock_timeout": "1500",
         }
         with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
@@ -111,8 +119,11 @@ async def test_what_the_server_refuses(guarded: tuple[PgServer, int]) -> None:
 
 async def test_what_is_not_there(tmp_path: Path) -> None:
     await fails("postgresql://me:s3cret@no-such-host.invalid/app", "there is no such host", "host name")
-    await fails(f"postgresql://me:s3cret@127.0.0.1:{free_port()}/app", "connection refused", "port")
-    await fails(f"postgresql://me:s3cret@localhost:{free_port()}/app", "connection refused", "port")
+    with socket.socket() as taken:  # bound, so that nobody else gets the port, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        await fails(f"postgresql://me:s3cret@127.0.0.1:{port}/app", "connection refused", "port")
+        await fails(f"postgresql://me:s3cret@localhost:{port}/app", "connection refused", "port")
     await fails(f"host={tmp_path} user=me password=s3cret", "no server has its socket there", "start the server")
 
 
@@ -141,7 +152,8 @@ async def test_a_server_that_is_stopping() -> None:
         connection = await asyncpg.connect(server.dsn())
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)  # waits for the session
-        await asyncio.sleep(0.3)
+        pid_file = server.data / "postmaster.pid"
+        assert await asyncio.to_thread(eventually, lambda: "stopping" in pid_file.read_text())
         await fails(server.dsn(), "shutting down", "try again")
         connection.terminate()
     finally:
