@@ -69,32 +69,15 @@ def judge_samples(
     resolution_ms = time.get_clock_info("perf_counter").resolution * 1e3 / iterations
     resolution = resolution_ms / median_ms if median_ms > 0 else None
     steal = others = drop = None
-    throttled = False
-    if before is not None and after is not None and (total := after.total_s - before.total_s) > 0.05:
-        steal = max(0.0, after.steal_s - before.steal_s) / total
-        busy = total - (after.idle_s - before.idle_s) - (after.steal_s - before.steal_s)
-        others = min(1.0, max(0.0, busy - (after.own_s - before.own_s)) / total)
-        if before.mhz and after.mhz:
-            drop = max(0.0, 1 - after.mhz / before.mhz)
-        throttled = bool(
-            before.throttled_s is not None and after.throttled_s and after.throttled_s > before.throttled_s
-        )
     warnings: list[str] = []
     invalid: list[str] = []
+    if before is not None and after is not None:
+        steal, others, drop, warnings, invalid = _between(before, after, others_expected=others_expected)
     if median_ms <= 0:
         invalid.append("the samples are all zero: the clock did not move")
     if resolution is not None and resolution > RESOLUTION_WARNING:
         text = f"the clock's resolution is {resolution:.0%} of the median"
         (invalid if resolution > RESOLUTION_INVALID else warnings).append(text)
-    if steal is not None and steal > STEAL_WARNING:
-        text = f"{steal:.0%} of the CPU time was stolen by other guests of the machine"
-        (invalid if steal > STEAL_INVALID else warnings).append(text)
-    if others is not None and others > OTHERS_WARNING and not others_expected:
-        warnings.append(f"other processes used {others:.0%} of the CPUs")
-    if throttled:
-        warnings.append("the CPU quota of this container was used up: the process was throttled")
-    if drop is not None and drop > MHZ_WARNING:
-        warnings.append(f"the clock rate fell by {drop:.0%} during the run")
     if warm_up:
         warnings.append(f"the first {warm_up} samples are slower: taken for a warm-up and left out")
     if rho is not None and block > 1:
@@ -106,6 +89,41 @@ def judge_samples(
         clock_resolution_share=resolution, cpu_steal_share=steal, cpu_busy_other_share=others,
         cpu_mhz_drop_share=drop, warnings=warnings, invalid=invalid,
     )  # fmt: skip
+
+
+def machine_remarks(before: MachineState, after: MachineState) -> list[str]:
+    """What the machine did meanwhile that makes times less sure, in sentences; servers on it are expected to work."""
+    *_, warnings, invalid = _between(before, after, others_expected=True)
+    return warnings + invalid
+
+
+def _between(
+    before: MachineState, after: MachineState, *, others_expected: bool
+) -> tuple[float | None, float | None, float | None, list[str], list[str]]:
+    """Shares of stolen CPU time, of others' and of the clock's fall; what weakens and what invalidates figures."""
+    steal = others = drop = None
+    throttled = False
+    if (total := after.total_s - before.total_s) > 0.05:
+        steal = max(0.0, after.steal_s - before.steal_s) / total
+        busy = total - (after.idle_s - before.idle_s) - (after.steal_s - before.steal_s)
+        others = min(1.0, max(0.0, busy - (after.own_s - before.own_s)) / total)
+        if before.mhz and after.mhz:
+            drop = max(0.0, 1 - after.mhz / before.mhz)
+        throttled = bool(
+            before.throttled_s is not None and after.throttled_s and after.throttled_s > before.throttled_s
+        )
+    warnings: list[str] = []
+    invalid: list[str] = []
+    if steal is not None and steal > STEAL_WARNING:
+        text = f"{steal:.0%} of the CPU time was stolen by other guests of the machine"
+        (invalid if steal > STEAL_INVALID else warnings).append(text)
+    if others is not None and others > OTHERS_WARNING and not others_expected:
+        warnings.append(f"other processes used {others:.0%} of the CPUs")
+    if throttled:
+        warnings.append("the CPU quota of this container was used up: the process was throttled")
+    if drop is not None and drop > MHZ_WARNING:
+        warnings.append(f"the clock rate fell by {drop:.0%} during the run")
+    return steal, others, drop, warnings, invalid
 
 
 def _throttled_s() -> float | None:

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-Format = Literal["text", "json", "markdown"]
+Format = Literal["text", "json", "markdown", "junit"]
+FailOn = Literal["worse", "cant-tell"]
 EPILOG = """\b
 Examples:
   dbperf bench                                  PERF-001..008 against the reference target
   dbperf bench --url http://127.0.0.1:8000 --api-key K --dsn postgresql://me@/app
   dbperf bench tests/benchmarks -k search       your own benchmark tests
   dbperf bench --save-baseline --reason "new index"
+  dbperf bench --against main                   your changes against main, in turns
+  dbperf bench --url http://127.0.0.1:8001 --against-url http://127.0.0.1:8000
+  dbperf bench --indexes up.sql                 with these indexes against without
 """
 _NO_TESTS, _TESTS_FAILED, _INTERRUPTED = 5, 1, 2
 
@@ -47,6 +51,52 @@ def bench(
     implementation: Annotated[
         Literal["naive", "tuned"], typer.Option(help="How the reference target is written.")
     ] = "tuned",
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Side A: the reference target at this revision.", metavar="GITREF"),
+    ] = None,
+    against_url: Annotated[
+        str | None, typer.Option("--against-url", help="Side A: another API; B is --url.", metavar="URL")
+    ] = None,
+    against_dsn: Annotated[
+        str | None,
+        typer.Option("--against-dsn", help="Side A: another database (also of --against-url).", metavar="DSN"),
+    ] = None,
+    against_indexes: Annotated[
+        Path | None, typer.Option("--against-indexes", help="Side A: with these indexes.", metavar="FILE")
+    ] = None,
+    indexes: Annotated[
+        Path | None, typer.Option("--indexes", help="Side B: with these indexes.", metavar="FILE")
+    ] = None,
+    against_api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--against-api-key",
+            help="For --against-url.  [default: --api-key]",
+            envvar="DBPERF_AGAINST_API_KEY",
+            metavar="KEY",
+        ),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option("--requests", help="Two sides: your own requests, as a JSON list.", metavar="FILE"),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="Two sides: for how long at most; it ends when all is clear.", metavar="DURATION")
+    ] = "10m",
+    samples: Annotated[
+        int, typer.Option(help="Two sides: samples of each endpoint and side, at most.", metavar="N")
+    ] = 1200,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(help="Two sides: how much worse a metric may get, as in compare.", metavar="METRIC=TOLERANCE"),
+    ] = None,
+    fail_on: Annotated[
+        FailOn, typer.Option("--fail-on", help="Two sides: what makes the exit code 1, as in compare.")
+    ] = "worse",
+    config: Annotated[
+        Path | None, typer.Option(help="Two sides: configuration with [services].  [default: dbperf.toml]")
+    ] = None,
     save_baseline: Annotated[bool, typer.Option("--save-baseline", help="Make the figures the baseline.")] = False,
     reason: Annotated[str | None, typer.Option(help="Why, with --save-baseline.")] = None,
     baseline: Annotated[Path, typer.Option("--baseline", help="The baseline file.", metavar="FILE")] = Path(
@@ -58,12 +108,32 @@ def bench(
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False,
     format_: Annotated[Format, typer.Option("--format", help="What to print at the end.")] = "text",
 ) -> None:
-    """Run benchmark tests and keep every sample: exit code 1 when a test fails or a limit is missed."""
+    """Run benchmark tests and keep every sample: exit code 1 when a test fails or a limit is missed.
+
+    With a second side (--against, --against-url, --against-dsn, --against-indexes) both are measured in turns, A B B A,
+    so that drift cancels, until every answer is clear: exit code 1 when B is worse than A.
+    """
+    from dbperf.cli.bench_against import Against, bench_against
+
+    asked = Against(
+        revision=against, url=url, against_url=against_url, api_key=api_key, against_api_key=against_api_key, dsn=dsn,
+        against_dsn=against_dsn, indexes=indexes, against_indexes=against_indexes, requests=requests, keyword=keyword,
+        writes=writes, scale=scale, implementation=implementation, budget=budget, samples=samples,
+        thresholds=threshold or [], fail_on=fail_on, baseline=baseline, config=config, out=out, force=force,
+        format=format_,
+    )  # fmt: skip
+    if asked.kind() is not None:
+        if tests or save_baseline:
+            raise UsageError("two sides are compared with each other: no TESTS, and no --save-baseline")
+        bench_against(asked)
+        return
+    if format_ == "junit" or requests is not None:
+        raise UsageError(f"{'--requests' if requests else '--format junit'} is for two sides", hint="see --against")
     if save_baseline and not (reason or "").strip():
         raise UsageError("--save-baseline needs --reason", hint='--reason "the new index"')
     if url and not tests and writes is False:
         typer.echo("benchmarks that write to your API are left out; --apply adds them", err=True)
-    directory = _new_run(out, force=force)
+    directory = new_run(out, force=force)
     options = ["--dbperf-scale", scale, "--dbperf-implementation", implementation]
     for name, value in (("--dbperf-url", url), ("--dbperf-dsn", dsn)):
         options += [name, value] if value else []
@@ -82,7 +152,7 @@ def bench(
         raise typer.Exit(EXIT_MISSED)
 
 
-def _new_run(out: Path | None, *, force: bool) -> RunDirectory:
+def new_run(out: Path | None, *, force: bool) -> RunDirectory:
     import os
     from datetime import UTC, datetime
 

@@ -86,7 +86,7 @@ def compare(
     from dbperf.regress.judge import RUN_TO_RUN_SHARE, Rules
     from dbperf.regress.sources import read_side
 
-    overrides = dict(_override(t) for t in threshold or [])
+    overrides = dict(override(t) for t in threshold or [])
     rules = Rules(
         services=load_config(config).services, overrides=overrides,
         run_to_run=_share(run_to_run) if run_to_run else RUN_TO_RUN_SHARE,
@@ -136,7 +136,7 @@ def finish(
                 f.write(render_markdown(result))
 
 
-def _override(text: str) -> tuple[str, Tolerance]:
+def override(text: str) -> tuple[str, Tolerance]:
     from dbperf.config import tolerance
 
     metric, equals, value = text.partition("=")

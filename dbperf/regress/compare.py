@@ -81,7 +81,7 @@ def compare(
     if untold:
         notes.append(f"only one side tells its {', '.join(sorted(untold))}: that they agree is taken on trust")
     judged = decide(questions, rules)
-    metrics = _with_accepted([*judged, *metrics], a, b, now, notes)
+    metrics = with_accepted([*judged, *metrics], [*a.accepted, *b.accepted], now, notes)
     return Comparison(
         verdict=overall(metrics),
         compared_at=now,
@@ -205,11 +205,10 @@ def _shown(m: Measurement, name: str) -> float | None:
     return next((x.value_ms for x in m.quantiles if q is not None and abs(x.q - q) < 1e-9), None)
 
 
-def _with_accepted(
-    metrics: list[MetricComparison], a: Figures, b: Figures, now: datetime, notes: list[str]
+def with_accepted(
+    metrics: Sequence[MetricComparison], accepted: Sequence[Accepted], now: datetime, notes: list[str]
 ) -> list[MetricComparison]:
     """Marks what a person accepted; what has expired is noted and gates again."""
-    accepted = [*a.accepted, *b.accepted]
     valid = [x for x in accepted if x.until >= now.date()]
     notes += [f"the exception for {x.metric} expired on {x.until}" for x in accepted if x not in valid]
     marked = []

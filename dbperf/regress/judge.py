@@ -223,7 +223,7 @@ def _verdict(  # noqa: PLR0911 - a return per verdict reads better than nesting
     if worse is None or better is None:  # does not gate: judged on its own
         worse, better = _p(q, worse=True) <= rules.alpha, _p(q, worse=False) <= rules.alpha
     verdict = verdict_of(
-        q.effect, tolerance=_on_scale(q), worse_is_up=q.direction == "lower", shown_worse=worse, shown_better=better
+        q.effect, tolerance=on_scale(q), worse_is_up=q.direction == "lower", shown_worse=worse, shown_better=better
     )
     interval = f"the 95 % interval {_interval(q)}"
     if q.kind == "errors" and q.a == q.b == 0:
@@ -252,7 +252,7 @@ def _by_threshold(q: Question) -> tuple[MetricVerdict, str]:
         if q.a <= 0 or q.b <= 0:
             return "cant_tell", f"a ratio of {q.a:g} and {q.b:g} says nothing ({weak})"
         change = math.log(q.b / q.a) * (1 if q.direction == "lower" else -1)
-        limit = _on_scale(q)
+        limit = on_scale(q)
     if change > limit * (1 + 1e-9):
         return "worse", f"beyond {words} ({weak})"
     if change < -limit * (1 + 1e-9):
@@ -269,7 +269,8 @@ def _over_limit(q: Question) -> str | None:
     return None
 
 
-def _on_scale(q: Question) -> float:
+def on_scale(q: Question) -> float:
+    """The tolerance on the effect's scale: positive, the logarithm of a ratio or a difference."""
     if not q.on_log_scale:
         assert q.tolerance.absolute is not None or q.tolerance.relative is not None
         return q.tolerance.absolute if q.tolerance.absolute is not None else q.tolerance.relative * (q.a or 0.0)  # type: ignore[operator]  # one of them is set

@@ -45,6 +45,8 @@ ALPHA = 0.01
 """The chance of any false alarm in a family."""
 SPENDING_POWER = 2.0
 QUANTILES = (0.5, 0.95)
+LEAST_BLOCKS = 10
+"""With fewer a look has no interval: the chance of equal signs alone is 2^-n."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,19 @@ class Plan:
         ascending = all(a < b for a, b in zip((0.0, *self.looks), self.looks, strict=False))
         if self.run < 1 or self.quads < 1 or not self.looks or self.looks[-1] != 1.0 or not ascending:
             raise ValueError("a plan needs runs, quads, and looks that ascend to 1")
+
+    @classmethod
+    def of(cls, samples: int) -> Plan:
+        """The default plan with so many samples a side at most; looks that could tell nothing are left out.
+
+        >>> Plan.of(1200) == Plan(), Plan.of(400).looks
+        (True, (0.5, 0.75, 1.0))
+        """
+        default = cls()
+        quads = max(1, samples // (2 * default.run))
+        size = quads_per_block(max(QUANTILES), default.run)
+        looks = tuple(x for x in default.looks if x == 1.0 or quads * x / size >= LEAST_BLOCKS)
+        return cls(quads=quads, looks=looks)
 
     def quads_at(self, look: int) -> int:
         """How many quads of an endpoint are complete at look number `look`, from 0."""

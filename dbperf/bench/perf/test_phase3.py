@@ -10,13 +10,24 @@ from typing import Any
 
 import pytest
 
+from dbperf.bench.requests import (
+    A_VERSION,
+    ANALYZE,
+    BATCH,
+    BODIES,
+    CLASSIFY,
+    DRY_RUN,
+    MOST_USED_CASE,
+    RUN,
+    SEARCH,
+    TREE,
+    WRITES,
+)
 from dbperf.bench.target import BenchTarget, one_value
 from dbperf.phase3.levels import SERVICE_LEVELS
 from dbperf.stats.samples import neighbours, sample_quantile
 from dbperf.units import format_ms
 
-ANALYZE, BATCH = "POST /reflection/analyze", "POST /reflection/batch"
-RUN, DRY_RUN = "POST /consolidation/run", "POST /consolidation/dry-run"
 PERF = [
     ("PERF-001", ANALYZE, 0.5),
     ("PERF-002", ANALYZE, 0.95),
@@ -27,13 +38,6 @@ PERF = [
     ("PERF-007", DRY_RUN, 0.5),
     ("PERF-008", DRY_RUN, 0.95),
 ]
-WRITES = {BATCH, RUN}
-CONSOLIDATION = {"threshold": 30, "similarity_threshold": 0.95, "inactive_days": 90}
-BODIES: dict[str, dict[str, Any]] = {
-    BATCH: {"min_logs": 10},
-    RUN: {"dry_run": False, **CONSOLIDATION},
-    DRY_RUN: {"dry_run": True, **CONSOLIDATION},
-}
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +45,7 @@ def case_id(dbperf_target: BenchTarget) -> str:
     """The most used case."""
     if dbperf_target.dsn is None:
         pytest.skip("the cases to ask for are in the database: give --dsn")
-    return str(
-        one_value(
-            dbperf_target.dsn,
-            "SELECT case_id FROM case_bank WHERE status = 'active' ORDER BY usage_count DESC, case_id LIMIT 1",
-        )
-    )
+    return str(one_value(dbperf_target.dsn, MOST_USED_CASE))
 
 
 @pytest.mark.parametrize(("perf", "endpoint", "q"), PERF, ids=[p[0] for p in PERF])
@@ -75,15 +74,15 @@ def test_perf(
 
 
 def test_classify(benchmark_endpoint: Callable[..., bytes]) -> None:
-    benchmark_endpoint("POST /classify", {"text": "the invoice was paid twice and the refund is late"})
+    benchmark_endpoint(CLASSIFY, BODIES[CLASSIFY])
 
 
 def test_search(benchmark_endpoint: Callable[..., bytes]) -> None:
-    benchmark_endpoint("POST /search", {"query": "refund is late", "limit": 10})
+    benchmark_endpoint(SEARCH, BODIES[SEARCH])
 
 
 def test_taxonomy_tree(benchmark_endpoint: Callable[..., bytes], dbperf_target: BenchTarget) -> None:
     if dbperf_target.dsn is None:
         pytest.skip("the versions are in the database: give --dsn")
-    version = one_value(dbperf_target.dsn, "SELECT version FROM taxonomy_node ORDER BY version LIMIT 1")
-    benchmark_endpoint("GET /taxonomy/{version}/tree", path=f"/taxonomy/{version}/tree")
+    version = one_value(dbperf_target.dsn, A_VERSION)
+    benchmark_endpoint(TREE, path=f"/taxonomy/{version}/tree")
