@@ -136,7 +136,8 @@ async def _verify(
 
 
 async def _workload(dsn: str, workload: Path | None) -> Workload:
-    from dbperf.indexes.workload import read_workload, workload_of_server
+    from dbperf.indexes.workload import workload_of_server
+    from dbperf.indexes.workload_files import read_workload
     from dbperf.postgres.connect import connected
 
     if workload is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dbperf.records.advice import Advice
 from dbperf.units import format_bytes, format_seconds, format_share
@@ -38,13 +38,42 @@ def _text(advice: Advice) -> Iterator[str]:
         yield "indexes that others make superfluous"
         for x in advice.redundant:
             yield f"  {x.sql}  -- {x.reason}"
-    if advice.skipped:
+    yield from _otherwise(advice)
+    yield from _listed(f"skipped: {len(advice.skipped)} statements", [f"{s.id}: {s.reason}" for s in advice.skipped])
+
+
+def _otherwise(advice: Advice) -> Iterator[str]:
+    """What helps instead of an index, and which statements get none."""
+    if advice.statistics:
         yield ""
-        yield f"skipped: {len(advice.skipped)} statements"
-        for s in advice.skipped[:_SKIPPED_MOST]:
-            yield f"  {s.id}: {s.reason}"
-        if len(advice.skipped) > _SKIPPED_MOST:
-            yield f"  and {len(advice.skipped) - _SKIPPED_MOST} more (see --format json)"
+        yield "extended statistics: a wrong estimate is the cause, not a missing index"
+        for e in advice.statistics:
+            yield f"  {e.create_sql}"
+            yield f"    {', '.join(e.statements) or 'a plan'}: {e.reason}"
+    yield from _listed("write otherwise: no index mends these", _rewrites(advice))
+    unserved = _unserved(advice)
+    yield from _listed(f"no index for {len(unserved)} statements", unserved)
+
+
+def _rewrites(advice: Advice) -> list[str]:
+    return [
+        f"{w.statement}{f' ({w.source})' if w.source and w.source != w.statement else ''}: {w.reason}"
+        + (f": {' '.join(w.sql.split())}" if w.sql else "")
+        for w in advice.rewrites
+    ]
+
+
+def _unserved(advice: Advice) -> list[str]:
+    return [f"{x.statement}: {x.reason}" for x in advice.rejected if x.statement is not None]
+
+
+def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
+    if lines:
+        yield ""
+        yield title
+        yield from (f"  {line}" for line in lines[:_SKIPPED_MOST])
+        if len(lines) > _SKIPPED_MOST:
+            yield f"  and {len(lines) - _SKIPPED_MOST} more (see --format json)"
 
 
 def _summary(advice: Advice) -> str:
@@ -66,6 +95,15 @@ def as_markdown(advice: Advice) -> str:
             lines.append(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |")
     else:
         lines.append("No index is worth its size and maintenance for this workload.")
+    if advice.statistics:
+        lines += ["", "**Extended statistics** (a wrong estimate is the cause, not a missing index)", ""]
+        lines += [f"- `{e.create_sql}` – {e.reason}" for e in advice.statistics]
+    for title, found in (
+        ("**Write otherwise** (no index mends these)", _rewrites(advice)),
+        (f"No index for {len(_unserved(advice))} statements.", _unserved(advice)),
+    ):
+        if found:
+            lines += ["", title, "", *(f"- {x}" for x in found[:_SKIPPED_MOST])]
     if advice.skipped:
         lines += ["", f"Skipped: {len(advice.skipped)} statements."]
         lines += [f"- {s.id}: {s.reason}" for s in advice.skipped[:_SKIPPED_MOST]]

@@ -64,6 +64,7 @@ class Advisor:
         self.uses: dict[str, StatementUse] = {}
         self.statements: list[Planned] = []
         self.coefficients: dict[str, float] = {}
+        self.workload = workload
         self.source = workload.statements
         self.started = time.monotonic()
         self.total = 0.0

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from dbperf.indexes import candidates as make
 from dbperf.indexes.costs import Names, Planned
+from dbperf.indexes.no_index import no_index
 from dbperf.indexes.search import Point
+from dbperf.indexes.statistics_advice import statistics_advice
 from dbperf.indexes.writes import blocks_hot
 from dbperf.records.advice import Advice, BudgetPoint, IndexSpec, Recommendation, Rejected, StatementCost
 from dbperf.records.shadow import Index, Relation
@@ -40,6 +42,7 @@ def build_advice(advisor: Advisor, chosen: Point, points: Sequence[Point], *, co
         )
         for p in points
     ]
+    without = no_index(advisor, chosen, points)
     return Advice(
         planner="hypopg" if advisor.planner.name == "hypopg" else "shadow",
         source=advisor.catalog.source,
@@ -51,11 +54,13 @@ def build_advice(advisor: Advisor, chosen: Point, points: Sequence[Point], *, co
         cost_after=after,
         size_bytes=chosen.size_bytes,
         recommendations=recommendations,
-        rejected=_rejected(advisor, chosen, points),
+        rejected=_rejected(advisor, chosen, points) + without.rejected,
         statements=_statement_costs(advisor, names),
         skipped=advisor.skipped,
         curve=curve,
         redundant=_redundant(advisor),
+        rewrites=without.rewrites,
+        statistics=statistics_advice(advisor.workload.plans, advisor.source, advisor.catalog),
         notes=[f"{n.object}: {n.reason}" for n in advisor.catalog.notes],
         complete=complete,
     )
@@ -147,6 +152,8 @@ def _reason(
         parts.append("the table is stored in the column's order, so that a summary of its blocks is enough")
     if replaced:
         parts.append(f"replaces {', '.join(i.name for i in replaced)}, which can be dropped")
+    if r.tuples < 0:
+        parts.append("the table was never analysed, so that this is a guess: ANALYZE it and ask again")
     table = r.pages * 8192
     if table:
         parts.append(f"{format_share(size / table)} of the table's size")

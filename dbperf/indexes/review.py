@@ -212,7 +212,8 @@ def _left_out(advice: Advice | None, proofs: Sequence[IndexProof], notes: Sequen
     for note in notes:
         yield f"- {note}"
     if advice:
-        for x in [x for x in advice.rejected if x.sql][:_ALTERNATIVES]:
+        candidates = [x for x in advice.rejected if x.sql and x.statement is None]
+        for x in candidates[:_ALTERNATIVES]:
             yield f"- `{x.sql}`: {x.reason}"
-        if (more := sum(bool(x.sql) for x in advice.rejected) - _ALTERNATIVES) > 0:
+        if (more := len(candidates) - _ALTERNATIVES) > 0:
             yield f"- {more} further candidates, see advice.json"

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from dbperf.errors import CapabilityError, UsageError
-from dbperf.indexes.workload import Workload, checked, read_workload, workload_of_server
+from dbperf.indexes.workload import Workload, checked, workload_of_server
+from dbperf.indexes.workload_files import read_workload
 from dbperf.postgres import embedded
 from dbperf.postgres.connect import connected, mask_dsn
 from dbperf.postgres.hypopg_planner import HypopgPlanner

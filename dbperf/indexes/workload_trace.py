@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dbperf.postgres.fingerprint import fingerprint
+from dbperf.records.advice import Rewrite
 from dbperf.records.shadow import WorkloadStatement
 from dbperf.records.trace import Trace
 
+_LOOPS = frozenset({"n_plus_one", "row_by_row_write", "duplicate_statement"})
 # Placeholders of drivers that do not send $1 themselves (PEP 249's format and pyformat), quoted text left alone.
 _PLACEHOLDER = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|%(?:\((?P<name>[^)]*)\))?s|%%")
 
@@ -26,6 +28,23 @@ def statements_of_trace(trace: Trace) -> Iterator[WorkloadStatement]:
                 calls=float(max(s.calls, s.executions)),
                 mean_ms=s.total_ms / s.calls if s.calls else None,
             )
+
+
+def loops_of_trace(trace: Trace, statements: Sequence[WorkloadStatement]) -> list[Rewrite]:
+    """Statements of a workload that the application asks in a loop: an index makes each faster, one statement all."""
+    ids: dict[str, str] = {}
+    for s in statements:
+        if (found := fingerprint(s.text)) is not None:
+            ids.setdefault(found, s.id)
+    rewrites: dict[tuple[str, str], Rewrite] = {}
+    for endpoint in trace.endpoints:
+        for f in endpoint.findings:
+            known = fingerprint(numbered(f.text)) if f.text and f.rule_id in _LOOPS else None
+            if known in ids:
+                reason = f"{f.title} ({f.route}). {f.advice}"
+                found_one = Rewrite(statement=ids[known], rule_id=f.rule_id, reason=reason, source=f.source)
+                rewrites.setdefault((found_one.statement, f.rule_id), found_one)
+    return list(rewrites.values())
 
 
 def numbered(text: str) -> str:

@@ -13,7 +13,8 @@ from dbperf.indexes.advise import Request, advise
 from dbperf.indexes.sessions import read_source, shadow_planner
 from dbperf.indexes.verify import VerifyOptions, verify
 from dbperf.indexes.verify_endpoints import compare_loads
-from dbperf.indexes.workload import Workload, checked, read_workload
+from dbperf.indexes.workload import Workload, checked
+from dbperf.indexes.workload_files import read_workload
 from dbperf.phase3.levels import QUERY_LEVELS, QueryLevel
 from dbperf.postgres.query_times import index_of, query_times
 from dbperf.records.advice import Advice

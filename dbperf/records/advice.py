@@ -95,6 +95,42 @@ class Rejected(Record, frozen=True, kw_only=True):
 
     sql: str
     table: str | None = None
+    statement: str | None = None
+    """Id of the statement that `sql` is; None: `sql` is a candidate, or "" for a whole table."""
+    reason: str
+
+
+class Rewrite(Record, frozen=True, kw_only=True):
+    """A statement that is to be written otherwise: no index mends it."""
+
+    statement: str
+    """Id."""
+    rule_id: str
+    """Of dbperf.plans.rules or dbperf.trace, or "order-by-random"."""
+    reason: str
+    """What is wrong, and what to write instead."""
+    source: str | None = None
+    """"file:line" of the application's frame that asks, where a trace tells it."""
+    sql: str | None = None
+    """What may help where it can't be rewritten."""
+
+
+class StatisticsAdvice(Record, frozen=True, kw_only=True):
+    """An object for CREATE STATISTICS: a wrong row estimate, not a missing index, is the cause."""
+
+    name: str
+    schema: str
+    table: str
+    create_sql: str
+    """With the ANALYZE that fills it."""
+    drop_sql: str
+    rows: float
+    """What the node returned, and below what was expected of it (per loop)."""
+    rows_estimated: float
+    factor: float
+    """How far off that is, above 1."""
+    statements: list[str]
+    """Ids of the statements in whose plans it was seen."""
     reason: str
 
 
@@ -142,6 +178,9 @@ class Advice(Document, frozen=True, kw_only=True):
     curve: list[BudgetPoint] = []
     redundant: list[Rejected] = []
     """Existing indexes that others make superfluous."""
+    rewrites: list[Rewrite] = []
+    statistics: list[StatisticsAdvice] = []
+    """From plans with actual rows, where the workload brought some."""
     notes: list[str] = []
     complete: bool = True
     """False: the time limit or Ctrl-C ended the search; what is here is the best set so far."""

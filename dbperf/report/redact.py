@@ -384,6 +384,13 @@ def redact_advice(advice: Advice) -> Advice:
             replace(x, sql=redact_sql(x.sql), reason=redact_prose(x.reason, literals(x.sql))) for x in advice.rejected
         ],
         redundant=[replace(x, sql=redact_sql(x.sql), reason=redact_prose(x.reason)) for x in advice.redundant],
+        rewrites=[
+            replace(x, reason=redact_prose(x.reason), source=_file(x.source), sql=x.sql and redact_sql(x.sql))
+            for x in advice.rewrites
+        ],
+        statistics=[
+            replace(x, create_sql=redact_sql(x.create_sql), reason=redact_prose(x.reason)) for x in advice.statistics
+        ],
         statements=[replace(s, text=s.text and redact_sql(s.text)) for s in advice.statements],
         skipped=[replace(s, reason=HIDDEN) for s in advice.skipped],
         notes=[redact_prose(n) for n in advice.notes],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dbperf.indexes.verify import COMMENT, VerifyOptions, challengers, verify
-from dbperf.indexes.workload import read_workload
+from dbperf.indexes.workload_files import read_workload
 from dbperf.records.advice import Advice, Recommendation, Rejected
 from dbperf.records.proof import Proof
 from tests.conftest import Database

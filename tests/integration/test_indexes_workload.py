@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from dbperf.indexes.workload import read_workload
+from dbperf.indexes.workload_files import read_workload
 from dbperf.postgres.explain import explain
 from tests.support.pgserver import PgServer, bindir_15
 from tests.support.waiting import eventually

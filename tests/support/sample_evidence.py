@@ -6,7 +6,15 @@ from datetime import datetime, timedelta
 
 from dbperf.flame.hotspots import hot_spots
 from dbperf.flame.ops import Builder
-from dbperf.records.advice import Advice, Recommendation, Rejected, Skipped, StatementCost
+from dbperf.records.advice import (
+    Advice,
+    Recommendation,
+    Rejected,
+    Rewrite,
+    Skipped,
+    StatementCost,
+    StatisticsAdvice,
+)
 from dbperf.records.flames import EndpointFlame, Flames
 from dbperf.records.plans import Finding
 from dbperf.records.profile import Collectors, ProfileSummary
@@ -271,7 +279,31 @@ def advice(statements: Statements, bad: str) -> Advice:
             ),
         ],
         rejected=[
-            Rejected(sql=f"CREATE INDEX ON case_bank (status){bad}", table="case_bank", reason="400 of 500 rows match")
+            Rejected(sql=f"CREATE INDEX ON case_bank (status){bad}", table="case_bank", reason="400 of 500 rows match"),
+            Rejected(sql=f"SELECT '{bad}'", statement="7", reason="it reads no table of the database"),
+        ],
+        rewrites=[
+            Rewrite(
+                statement=str(first.queryid),
+                rule_id="n_plus_one",
+                reason=f"N+1: the same SELECT 68 times per request (POST /reflection/batch). Ask once for all '{bad}'.",
+                source="/home/kim/shop/api/views.py:12",
+                sql=f"CREATE INDEX ON case_bank (lower('{bad}'))",
+            )
+        ],
+        statistics=[
+            StatisticsAdvice(
+                name="st_case_bank_status_version",
+                schema="public",
+                table="case_bank",
+                create_sql=f"CREATE STATISTICS public.st_case_bank_status_version ON status, version FROM t -- {bad}",
+                drop_sql="DROP STATISTICS IF EXISTS public.st_case_bank_status_version;",
+                rows=400,
+                rows_estimated=4,
+                factor=100,
+                statements=[str(fourth.queryid)],
+                reason=f"status, version depend on each other: 400 rows where 4 were expected '{bad}'",
+            )
         ],
         statements=[
             StatementCost(id=str(first.queryid), calls=68_400, cost_before=78_000, cost_after=9000, text=first.text),

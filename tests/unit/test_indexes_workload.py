@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dbperf.errors import RecordError, UsageError
 from dbperf.indexes.redact import array_elements, redact
-from dbperf.indexes.workload import LONGEST_BYTES, checked, read_workload
+from dbperf.indexes.workload import LONGEST_BYTES, checked
+from dbperf.indexes.workload_files import read_workload
 from dbperf.records.advice import IndexKey, IndexSpec
 from dbperf.records.shadow import Catalog, Column, ColumnStatistics, Relation, WorkloadStatement
 

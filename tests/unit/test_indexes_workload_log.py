@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from dbperf.errors import RecordError, UsageError
 from dbperf.indexes.cases import sampled
-from dbperf.indexes.workload import Workload, masked, read_workload
+from dbperf.indexes.workload import Workload, masked
+from dbperf.indexes.workload_files import read_workload
 from dbperf.indexes.workload_log import log_files
 
 PREFIX = "2026-11-21 02:16:03.745 UTC [16757] app@shop "
@@ -171,17 +172,18 @@ def test_a_trace(tmp_path: Path) -> None:
             "statements": statements,
         }  # fmt: skip
 
+    endpoints = [
+        endpoint("GET /cases", [
+            statement("SELECT * FROM t WHERE a = $1", 5),
+            statement("SELECT * FROM t WHERE b = %(b_1)s AND c = %(c_1)s", 1),
+            statement("INSERT INTO t VALUES ($1)", 2, executions=200),
+        ]),
+        endpoint("GET /other", [statement("SELECT * FROM t WHERE a = $1", 7, queryid=77)]),
+    ]  # fmt: skip
     trace = {
         "kind": "trace", "schema_version": 1, "started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:01:00Z",
         "requests": 10, "processes": 1, "complete": True,
-        "endpoints": [
-            endpoint("GET /cases", [
-                statement("SELECT * FROM t WHERE a = $1", 5),
-                statement("SELECT * FROM t WHERE b = %(b_1)s AND c = %(c_1)s", 1),
-                statement("INSERT INTO t VALUES ($1)", 2, executions=200),
-            ]),
-            endpoint("GET /other", [statement("SELECT * FROM t WHERE a = $1", 7, queryid=77)]),
-        ],
+        "endpoints": endpoints,
     }  # fmt: skip
     (tmp_path / "trace.json").write_text(json.dumps(trace))
     found = read_workload(tmp_path)
@@ -191,6 +193,17 @@ def test_a_trace(tmp_path: Path) -> None:
         ("app/cases.py:42 (2)", "SELECT * FROM t WHERE b = $1 AND c = $2", 1, 3.0),
         ("app/cases.py:42 (3)", "INSERT INTO t VALUES ($1)", 200, 3.0),
     ]
+    looped = {
+        "rule_id": "n_plus_one", "severity": "warning", "title": "N+1: the same SELECT 7 times per request",
+        "route": "GET /other", "text": "SELECT * FROM t WHERE a = $1", "source": "app/cases.py:42", "evidence": {},
+        "advice": "Ask once for all.",
+    }  # fmt: skip
+    endpoints[1]["findings"] = [looped, {**looped, "rule_id": "pool_wait"}, {**looped, "text": "SELECT 1"}]
+    (tmp_path / "trace.json").write_text(json.dumps(trace))
+    [rewrite] = read_workload(tmp_path).rewrites
+    assert (rewrite.statement, rewrite.rule_id) == ("app/cases.py:42", "n_plus_one")
+    assert "7 times per request (GET /other). Ask once" in rewrite.reason
+    assert rewrite.source == "app/cases.py:42"
     trace["endpoints"] = []
     (tmp_path / "trace.json").write_text(json.dumps(trace))
     with pytest.raises(UsageError, match=r"no endpoint in .* ran a statement"):

@@ -17,6 +17,10 @@ _DISTANCE = re.compile(
     r"\(*(?:(?:\w+|\"[^\"]+\")\.)*(?P<column>\w+|\"[^\"]+\") (?P<operator><=>|<->|<#>|<\+>) (?P<rest>.*)$", re.DOTALL
 )
 _KEY_SHOWN = 200
+KEYSET = (
+    "remember the last row of the page before (WHERE (sort columns) > (last values) ORDER BY ... LIMIT n) instead of"
+    " OFFSET"
+)
 _SCANS = ("Seq Scan", "Index Scan", "Bitmap Heap Scan", "Index Only Scan")
 
 
@@ -154,9 +158,7 @@ def large_offset(context: Context) -> Iterator[Seen]:
                 node,
                 {"rows_dropped": dropped, "rows_returned": rows_out(node)},
                 spent,
-                f"{count(dropped)} rows are produced and dropped before the page starts: remember the last row of"
-                " the page"
-                " before (WHERE (sort columns) > (last values) ORDER BY ... LIMIT n) instead of OFFSET",
+                f"{count(dropped)} rows are produced and dropped before the page starts: {KEYSET}",
             )
 
 

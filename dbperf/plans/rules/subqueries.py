@@ -13,6 +13,11 @@ from dbperf.records.plans import PlanNode
 
 _NOT_IN = re.compile(r"\(?NOT \((?:ANY \(.* = )?\(?(?P<hashed>hashed )?SubPlan (?P<n>\d+)")
 
+NOT_EXISTS = (
+    "write NOT EXISTS (SELECT ... WHERE inner = outer): it becomes a hash anti-join, and it means the same where the"
+    " columns are NOT NULL"
+)
+
 
 def _sub_plans(context: Context) -> Iterator[tuple[PlanNode, PlanNode]]:
     """(the node that evaluates it, the sub-plan) for each that was executed, or may be."""
@@ -99,8 +104,7 @@ def not_in_subquery(context: Context) -> Iterator[Seen]:
                 up,
                 {"loops": node.loops, "rows_compared": rows_out(node) if node.loops is not None else None},
                 spent,
-                "write NOT EXISTS (SELECT ... WHERE inner = outer): it becomes a hash anti-join, and it means the same"
-                " where the columns are NOT NULL",
+                NOT_EXISTS,
             )
 
 
