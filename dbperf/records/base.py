@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from dbperf.errors import OutputError, RecordError
-from dbperf.records.locate import line_of
+from dbperf.records.locate import place_at, place_of
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 D = TypeVar("D", bound="Document")
@@ -47,24 +47,22 @@ def parse_document(cls: type[D], data: bytes, *, source: str) -> D:
 
     Raises:
         RecordError: it is no JSON, another kind, from a newer dbperf, or a field has the wrong type. The message
-            names source, line and field.
+            names source, line, column and field.
     """
     try:
         raw = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        line, detail = _syntax(data, e)
-        raise RecordError(f"{source}, line {line}: {detail}", hint="the file is truncated or was edited") from e
+        place, detail = _syntax(data, e)
+        raise RecordError(f"{source}, {place}: {detail}", hint="the file is truncated or was edited") from e
     if not isinstance(raw, dict):
         raise RecordError(f"{source}, line 1: a JSON object was expected, not {type(raw).__name__}")
     if raw.get("kind") != cls.kind:
-        line = line_of(data, ("kind",))
-        raise RecordError(
-            f"{source}, line {line}, field kind: {raw.get('kind')!r} was found where {cls.kind!r} belongs"
-        )
+        place = place_of(data, ("kind",))
+        raise RecordError(f"{source}, {place}, field kind: {raw.get('kind')!r} was found where {cls.kind!r} belongs")
     found = raw.get("schema_version")
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        line = line_of(data, ("schema_version",))
-        raise RecordError(f"{source}, line {line}, field schema_version: {found!r} is not a version")
+        place = place_of(data, ("schema_version",))
+        raise RecordError(f"{source}, {place}, field schema_version: {found!r} is not a version")
     if found > cls.version:
         raise RecordError(
             f"{source} was written by a newer dbperf (schema_version {found}, this one reads up to {cls.version})",
@@ -77,9 +75,9 @@ def parse_document(cls: type[D], data: bytes, *, source: str) -> D:
         return msgspec.convert(body, cls)
     except msgspec.ValidationError as e:
         path, detail = _validation(str(e))
-        line = line_of(data, path)
+        place = place_of(data, path)
         field = _dotted(path) or "(top level)"
-        raise RecordError(f"{source}, line {line}, field {field}: {detail}", hint="the file was edited") from e
+        raise RecordError(f"{source}, {place}, field {field}: {detail}", hint="the file was edited") from e
 
 
 def read_document(cls: type[D], path: Path) -> D:
@@ -127,15 +125,15 @@ def write_atomic(path: Path, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _syntax(data: bytes, error: Exception) -> tuple[int, str]:
-    """Line and description of a JSON syntax error. msgspec says "... (byte 123)"; a truncated file ends at its end."""
+def _syntax(data: bytes, error: Exception) -> tuple[str, str]:
+    """Place and description of a JSON syntax error. msgspec says "... (byte 123)"; a truncated file ends at its end."""
     text = str(error)
     if "(byte " in text:
         at = int(text.rsplit("(byte ", 1)[1].rstrip(")"))
-        return data.count(b"\n", 0, at) + 1, text.rsplit(" (byte ", 1)[0]
+        return place_at(data, at), text.rsplit(" (byte ", 1)[0]
     if isinstance(error, UnicodeDecodeError):
-        return data.count(b"\n", 0, error.start) + 1, "not UTF-8"
-    return data.count(b"\n") + 1, text
+        return place_at(data, error.start), "not UTF-8"
+    return place_at(data, len(data)), text
 
 
 def _validation(message: str) -> tuple[tuple[str | int, ...], str]:

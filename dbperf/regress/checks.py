@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dbperf.errors import RecordError
 from dbperf.records.comparison import Measurement
@@ -15,23 +15,31 @@ _RATE_SLACK = 0.25
 _LONGEST_MS = 3_600_000.0
 
 
-def number(text: object, where: str) -> float:
+Where = str | Callable[[], str]
+"""File, line and column; a function where finding them takes time that only an error is worth."""
+
+
+def said(where: Where) -> str:
+    return where if isinstance(where, str) else where()
+
+
+def number(text: object, where: Where) -> float:
     """A finite number that is not negative.
 
     Raises:
         RecordError: it is none; `where` names file, line and column.
     """
     if isinstance(text, bool) or not isinstance(text, int | float | str):
-        raise RecordError(f"{where}: {text!r} is not a number")
+        raise RecordError(f"{said(where)}: {text!r} is not a number")
     try:
         value = float(text)
     except ValueError:
         hint = "the decimal sign must be a point" if isinstance(text, str) and "," in text else None
-        raise RecordError(f"{where}: {text!r} is not a number", hint=hint) from None
+        raise RecordError(f"{said(where)}: {text!r} is not a number", hint=hint) from None
     if not math.isfinite(value):
-        raise RecordError(f"{where}: {text!r} is not a finite number")
+        raise RecordError(f"{said(where)}: {text!r} is not a finite number")
     if value < 0:
-        raise RecordError(f"{where}: {text!r} is negative", hint="the clock was set back, or the file was edited")
+        raise RecordError(f"{said(where)}: {text!r} is negative", hint="the clock was set back, or the file was edited")
     return value
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from dbperf.errors import RecordError
 from dbperf.records.comparison import Conditions, CustomFigure, Measurement, Side
 from dbperf.records.load import Quantile
-from dbperf.records.locate import line_of
+from dbperf.records.locate import place_of
 from dbperf.regress.checks import check, number
 from dbperf.regress.compare import Figures
 
@@ -32,12 +32,13 @@ def read_k6(path: Path, data: bytes, content: dict[str, Any]) -> Figures:
     metrics: dict[str, dict[str, Any]] = {}
     for name, metric in content["metrics"].items():
         if not isinstance(metric, dict):
-            raise RecordError(f"{path}, line {line_of(data, ('metrics', name))}: metric {name!r} is no table")
+            raise RecordError(f"{path}, {place_of(data, ('metrics', name))}: metric {name!r} is no table")
         metrics[name] = metric.get("values", metric)
     reader = _Reader(path, data, metrics)
     state = content.get("state")
     run_ms = state.get("testRunDurationMs") if isinstance(state, dict) else None
-    duration_s = number(run_ms, f"{path}, field state.testRunDurationMs") / 1e3 if run_ms is not None else None
+    where = f"{path}, {place_of(data, ('state', 'testRunDurationMs'))}, field state.testRunDurationMs"
+    duration_s = number(run_ms, where) / 1e3 if run_ms is not None else None
     if duration_s is None and (rate := reader.maybe("http_reqs", "rate")):
         duration_s = reader.value("http_reqs", "count") / rate
     users = reader.maybe("vus_max", "max", "value")
@@ -53,6 +54,10 @@ def read_k6(path: Path, data: bytes, content: dict[str, Any]) -> Figures:
 class _Reader:
     def __init__(self, path: Path, data: bytes, metrics: dict[str, dict[str, Any]]) -> None:
         self.path, self.data, self.metrics = path, data, metrics
+        # handleSummary() nests the values, --summary-export does not.
+        self.nested = place_of(data, ("metrics", next(iter(metrics), ""), "values")) != place_of(
+            data, ("metrics", next(iter(metrics), ""))
+        )
 
     def whole(self, conditions: Conditions) -> Measurement:
         requests = int(self.value("http_reqs", "count"))
@@ -101,5 +106,5 @@ class _Reader:
         return next((self._number(name, k) for k in keys if k in values), None)
 
     def _number(self, name: str, key: str) -> float:
-        line = line_of(self.data, ("metrics", name, key))
-        return number(self.metrics[name][key], f"{self.path}, line {line}, field metrics.{name}.{key}")
+        at = ("metrics", name, "values", key) if self.nested else ("metrics", name, key)
+        return number(self.metrics[name][key], lambda: f"{self.path}, {place_of(self.data, at)}, field {'.'.join(at)}")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,15 @@ import numpy as np
 from dbperf.errors import RecordError
 from dbperf.records.comparison import Conditions, Measurement, Side
 from dbperf.records.load import Quantile
-from dbperf.records.locate import line_of
-from dbperf.regress.checks import check, number
+from dbperf.records.locate import place_at, place_of, second_of_its_name
+from dbperf.regress.checks import Where, check, number, said
 from dbperf.regress.compare import Figures
 from dbperf.stats.hdr import Latencies
 from dbperf.stats.quantiles import LOAD_QUANTILES, quantile
 
 STATS_HEADER = ("Type", "Name", "Request Count", "Failure Count", "Requests/s", "50%", "95%", "99%")
 _PERCENTILES = {0.5: "50%", 0.9: "90%", 0.95: "95%", 0.99: "99%", 0.999: "99.9%"}
+_LONGEST_GAP_S = 60.0
 _HISTORY_HEADER = ("Timestamp", "User Count", "Type", "Name")
 
 
@@ -38,6 +41,11 @@ def read_locust_csv(path: Path) -> Figures:
     rows = _rows(path, STATS_HEADER)
     if path.name.endswith("_stats_history.csv"):
         raise RecordError(f"{path} is Locust's history", hint="name the file that ends with _stats.csv")
+    if rows and (rows[-1][1]["Name"] != "Aggregated" or rows[-1][1]["Type"]):
+        raise RecordError(
+            f"{path}, line {rows[-1][0]}: it ends without Locust's row for all requests",
+            hint="the file is truncated or was edited",
+        )
     conditions, notes = _history(path)
     measurements = []
     for line, row in rows:
@@ -74,22 +82,27 @@ def read_locust_json(path: Path, data: bytes, entries: list[Any]) -> Figures:
     measurements = []
     start = end = 0.0
     for i, entry in enumerate(entries):
-        where = f"{path}, line {line_of(data, (i,))}"
+
+        def where(*field: str, i: int = i) -> Callable[[], str]:
+            return lambda: f"{path}, {place_of(data, (i, *field))}{f', field {field[0]}' if field else ''}"
+
         if not isinstance(entry, dict) or not {"name", "method", "num_requests", "response_times"} <= set(entry):
-            raise RecordError(f"{where}: it is no entry of Locust's statistics")
+            raise RecordError(f"{where()()}: it is no entry of Locust's statistics")
         times = entry["response_times"]
         if not isinstance(times, dict):
-            raise RecordError(f"{where}, field response_times: a table of times was expected")
+            raise RecordError(f"{where('response_times')()}: a table of times was expected")
         latency = Latencies()
         for value, count in times.items():
-            n = _count(count, f"{where}, field response_times[{value}]")
-            latency.add_us(np.full(n, max(number(value, f"{where}, field response_times"), 0.001) * 1e3))
-        requests = _count(entry["num_requests"], f"{where}, field num_requests")
-        errors = _count(entry.get("num_failures", 0), f"{where}, field num_failures")
-        begun = number(entry.get("start_time", 0), f"{where}, field start_time")
-        last = number(entry.get("last_request_timestamp") or begun, f"{where}, field last_request_timestamp")
+            n = _count(count, where("response_times", value))
+            latency.add_us(np.full(n, max(number(value, where("response_times", value)), 0.001) * 1e3))
+        requests = _count(entry["num_requests"], where("num_requests"))
+        errors = _count(entry.get("num_failures", 0), where("num_failures"))
+        begun = number(entry.get("start_time", 0), where("start_time"))
+        last = number(entry.get("last_request_timestamp") or begun, where("last_request_timestamp"))
         if last < begun:
-            raise RecordError(f"{where}: its last request came before its first: a clock jump")
+            raise RecordError(
+                f"{where('last_request_timestamp')()}: its last request came before its first: a clock jump"
+            )
         start, end = min(start or begun, begun), max(end, last)
         seconds = last - begun
         measurements.append(
@@ -128,6 +141,15 @@ def _history(path: Path) -> tuple[Conditions, list[str]]:
             raise RecordError(
                 f"{beside}, line {rows[i][0]}, column 'Timestamp': time runs backwards: the clock was set",
             )
+    # Rows of one second share their time; Locust's interval between seconds can be set.
+    gaps = [later - earlier for earlier, later in itertools.pairwise(at) if later > earlier]
+    longest = max(_LONGEST_GAP_S, 10 * float(np.median(gaps))) if gaps else _LONGEST_GAP_S
+    for i in range(1, len(at)):
+        if at[i] - at[i - 1] > longest:
+            raise RecordError(
+                f"{beside}, line {rows[i][0]}, column 'Timestamp': a clock jump of {at[i] - at[i - 1]:.0f} s",
+                hint="the clock was set, or the machine slept",
+            )
     if not users:
         return Conditions(), [f"{beside.name} is empty: the number of users and the duration are unknown"]
     notes = (
@@ -139,11 +161,12 @@ def _history(path: Path) -> tuple[Conditions, list[str]]:
 def _rows(path: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV file with their line numbers."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist") from None
     except UnicodeDecodeError as e:
-        raise RecordError(f"{path}: not UTF-8 (byte {e.start})") from e
+        raise RecordError(f"{path}, {place_at(data, e.start)}: not UTF-8") from e
     except OSError as e:
         raise RecordError(f"{path} can't be read: {e.strerror}") from e
     reader = csv.reader(io.StringIO(text), strict=True)
@@ -180,10 +203,10 @@ def _checked_header(path: Path, cells: list[str], needed: tuple[str, ...]) -> li
     return cells
 
 
-def _count(text: object, where: str) -> int:
+def _count(text: object, where: Where) -> int:
     value = number(text, where)
     if value != int(value):
-        raise RecordError(f"{where}: {text!r} is not a whole number")
+        raise RecordError(f"{said(where)}: {text!r} is not a whole number")
     return int(value)
 
 
@@ -199,22 +222,35 @@ def decode(path: Path) -> tuple[bytes, Any]:
         raise RecordError(f"{path} can't be read: {e.strerror}") from e
     try:
         # "NaN" and "Infinity" are no JSON, and Python would read them.
-        return data, json.loads(data, parse_constant=_no_constant)
+        return data, json.loads(data, parse_constant=_no_constant, object_pairs_hook=_once_each)
     except json.JSONDecodeError as e:
         raise RecordError(
             f"{path}, line {e.lineno}, column {e.colno}: {e.msg}", hint="the file is truncated or was edited"
         ) from e
     except UnicodeDecodeError as e:
-        raise RecordError(f"{path}: not UTF-8 (byte {e.start})") from e
+        raise RecordError(f"{path}, {place_at(data, e.start)}: not UTF-8") from e
+    except RecursionError as e:
+        raise RecordError(f"{path}: it is nested too deeply to be a result") from e
     except _Constant as e:
-        at = data.find(str(e).encode())
-        line = data.count(b"\n", 0, at) + 1
-        column = at - (data.rfind(b"\n", 0, at) + 1) + 1
-        raise RecordError(f"{path}, line {line}, column {column}: {e} is not a number") from e
+        raise RecordError(f"{path}, {place_at(data, data.find(str(e).encode()))}: {e} is not a number") from e
+    except _Twice:
+        name, place = second_of_its_name(data) or ("a name", "line 1")
+        raise RecordError(f"{path}, {place}: {name!r} comes twice", hint="the file was edited or merged") from None
 
 
 class _Constant(Exception):
     pass
+
+
+class _Twice(Exception):
+    pass
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Twice
+    return found
 
 
 def _no_constant(name: str) -> Any:

@@ -6,6 +6,7 @@ without, minimum, median and mean: a summary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from dbperf.errors import RecordError
 from dbperf.records.comparison import Conditions, CustomFigure, Machine, Measurement, Side
 from dbperf.records.load import Quantile
-from dbperf.records.locate import line_of
+from dbperf.records.locate import place_of
 from dbperf.regress.checks import check, number
 from dbperf.regress.compare import Figures
 
@@ -28,23 +29,27 @@ def read_pytest_benchmark(path: Path, data: bytes, content: dict[str, Any]) -> F
     measurements, notes = [], []
     without = 0
     for i, b in enumerate(content["benchmarks"]):
-        where = f"{path}, line {line_of(data, ('benchmarks', i))}"
+
+        def where(*field: str | int, i: int = i) -> Callable[[], str]:
+            name = "".join(f"[{f}]" if isinstance(f, int) else f".{f}" for f in field).removeprefix(".")
+            return lambda: f"{path}, {place_of(data, ('benchmarks', i, *field))}{f', field {name}' if name else ''}"
+
         if not isinstance(b, dict) or "fullname" not in b or not isinstance(b.get("stats"), dict):
-            raise RecordError(f"{where}: it is no benchmark of pytest-benchmark")
+            raise RecordError(f"{where()()}: it is no benchmark of pytest-benchmark")
         stats = b["stats"]
         samples: list[float] | None = None
         if "data" in stats:
             if not isinstance(stats["data"], list) or not stats["data"]:
-                raise RecordError(f"{where}, field stats.data: {b['fullname']} holds no samples")
-            samples = [number(x, f"{where}, field stats.data[{k}]") * 1e3 for k, x in enumerate(stats["data"])]
+                raise RecordError(f"{where('stats', 'data')()}: {b['fullname']} holds no samples")
+            samples = [number(x, where("stats", "data", k)) * 1e3 for k, x in enumerate(stats["data"])]
         else:
             without += 1
         if "median" not in stats:
-            raise RecordError(f"{where}, field stats.median is missing")
-        median = Quantile(q=0.5, value_ms=number(stats["median"], f"{where}, field stats.median") * 1e3)
+            raise RecordError(f"{where('stats')()}: median is missing")
+        median = Quantile(q=0.5, value_ms=number(stats["median"], where("stats", "median")) * 1e3)
         extra = b.get("extra_info") or {}
         custom = [
-            CustomFigure(name=k, value=number(v, f"{where}, field extra_info.{k}"))
+            CustomFigure(name=k, value=number(v, where("extra_info", k)))
             for k, v in extra.items()
             if isinstance(v, int | float) and not isinstance(v, bool)
         ]
@@ -63,7 +68,7 @@ def read_pytest_benchmark(path: Path, data: bytes, content: dict[str, Any]) -> F
         kind="pytest-benchmark",
         provenance="measured",
         git_revision=f"{revision}-dirty" if revision and commit.get("dirty") else revision,
-        measured_at=_when(content.get("datetime"), path),
+        measured_at=_when(content.get("datetime"), f"{path}, {place_of(data, ('datetime',))}"),
     )
     return Figures(side=side, measurements=measurements, notes=notes)
 
@@ -77,10 +82,10 @@ def _machine(info: Any) -> Machine:
     return Machine(system=system, cpu_model=cpu.get("brand_raw"), cpu_count=cpu.get("count"))
 
 
-def _when(text: Any, path: Path) -> datetime | None:
+def _when(text: Any, where: str) -> datetime | None:
     if text is None:
         return None
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        raise RecordError(f"{path}, field datetime: {text!r} is no time") from None
+        raise RecordError(f"{where}, field datetime: {text!r} is no time") from None

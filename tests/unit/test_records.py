@@ -54,7 +54,9 @@ def test_round_trip_gives_the_same_bytes() -> None:
 def test_a_wrong_type_is_named_with_line_and_field() -> None:
     text = statements().to_json().replace(b'"total_calls": 0', b'"total_calls": "many"')
     line = next(i for i, t in enumerate(text.splitlines(), 1) if b'"total_calls"' in t)
-    with pytest.raises(RecordError, match=rf"st\.json, line {line}, field total_calls: Expected `int`, got `str`"):
+    with pytest.raises(
+        RecordError, match=rf"st\.json, line {line}, column 18, field total_calls: Expected `int`, got `str`"
+    ):
         parse_document(Statements, text, source="st.json")
 
 
@@ -68,7 +70,7 @@ def test_a_missing_field_is_named() -> None:
 def test_a_truncated_file_is_named_with_its_line(keep: int) -> None:
     text = statements().to_json()[:keep]
     last = text.count(b"\n") + 1
-    with pytest.raises(RecordError, match=rf"st\.json, line {last}: ") as e:
+    with pytest.raises(RecordError, match=rf"st\.json, line {last}, column \d+: ") as e:
         parse_document(Statements, text, source="st.json")
     assert e.value.hint
 

@@ -117,23 +117,30 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         ("locust_stats.csv", replaced("/delay,154,", "/delay,-4,"), "line 2, column 'Request Count': '-4' is negative"),
         ("locust_stats.csv", replaced("25.630200968358036", '"25,63"'), "line 2, column 'Requests/s': '25,63' is not"),
         ("locust_stats.csv", lambda t: t.splitlines()[0] + "\n", "holds no measurement"),
+        ("locust_stats.csv", lambda t: t[: t.index(",Aggregated") + 5], "line 5, column 3: 2 columns where"),
+        ("locust_stats.csv", lambda t: "".join(t.splitlines(True)[:3]), "line 3: it ends without Locust's row"),
         ("locust_stats.csv", lambda _: "", "line 1: the file is empty"),
         ("locust_stats.csv", replaced("66%", "50%"), "column '50%' comes twice"),
         ("locust_stats.csv", replaced("GET,/ok", "GET,/delay"), "names 'GET /delay' twice"),
         ("locust_stats_history.csv", lambda t: t, "is Locust's history|column 'Request Count' is missing"),
         ("locust.json", lambda t: t[:700], r"line \d+, column \d+: "),
         ("locust.json", lambda _: "[]", "holds no measurement"),
-        ("locust.json", lambda _: '[{"a": 1}]', "line 1: it is no entry of Locust"),
+        ("locust.json", lambda _: '[{"a": 1}]', "line 1, column 2: it is no entry of Locust"),
         ("locust.json", replaced('"num_requests": 620', '"num_requests": NaN'), "column 25: NaN is not a number"),
-        ("locust.json", replaced('"8": 6', '"-8": 6'), "'-8' is negative"),
+        ("locust.json", replaced('"8": 6', '"-8": 6'), r"line \d+, column \d+, field response_times: '-8' is neg"),
+        ("locust.json", replaced('"8": 6', '"8": 1, "8": 6'), r"line \d+, column \d+: '8' comes twice"),
+        ("locust.json", replaced('"num_failures": 0', '"num_failures": 0.5'), "field num_failures: 0.5 is not a whole"),
         ("locust.json", replaced('"start_time": 17', '"start_time": 27'), "a clock jump"),
         ("pytest_benchmark.json", lambda t: t[: len(t) // 2], r"line \d+, column \d+: "),
-        ("pytest_benchmark.json", replaced('"median": 0', '"median": -1'), "stats.median: -1.* is negative"),
+        ("pytest_benchmark.json", replaced('"median": 0', '"median": -1'), r"column \d+, field stats.median: -1"),
+        ("pytest_benchmark.json", replaced('"median": 0', '"median": 1e999, "x": 0'), "inf is not a finite number"),
+        ("pytest_benchmark.json", replaced('"fullname": "test_b.py::test_sleep",', ""), r"column \d+: it is no"),
         ("pytest_benchmark.json", lambda _: '{"machine_info": {}, "benchmarks": []}', "holds no measurement"),
         ("pytest_benchmark.json", lambda _: '{"machine_info": {}, "benchmarks": [3]}', "is no benchmark"),
         ("other.json", lambda _: '{"x": 1}', "is of no known kind"),
         ("other.json", lambda _: "3", "is of no known kind"),
         ("other.json", lambda _: "\x00", "line 1, column 1"),
+        ("other.json", lambda _: "[" * 100_000, "nested too deeply"),
     ],
 )  # fmt: skip
 def test_broken_files_are_named_with_line_and_column(
@@ -159,12 +166,32 @@ def test_time_that_runs_backwards_in_the_history(tmp_path: Path) -> None:
         read_side(tmp_path / "locust_stats.csv")
 
 
+def test_a_clock_that_jumps_ahead_in_the_history(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "locust_stats.csv", tmp_path)
+    lines = (GOLDEN / "locust_stats_history.csv").read_text().splitlines()
+    first, _, rest = lines[-1].partition(",")
+    lines[-1] = f"{int(first) + 3600},{rest}"
+    (tmp_path / "locust_stats_history.csv").write_text("\n".join(lines))
+    with pytest.raises(RecordError, match=rf"line {len(lines)}, column 'Timestamp': a clock jump of 36"):
+        read_side(tmp_path / "locust_stats.csv")
+
+
+def test_bytes_that_are_no_text_are_named_with_their_place(tmp_path: Path) -> None:
+    for name in ("locust_stats.csv", "locust.json"):
+        (tmp_path / name).write_bytes(b'"a",\n "\xff"')
+        with pytest.raises(RecordError, match="line 2, column 3: not UTF-8"):
+            read_side(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
         ({"http_reqs": {"values": {"count": 0, "rate": 0}}}, "holds no requests"),
         ({"http_req_failed": {"values": {"rate": 1}}}, "every one of 900 requests failed"),
-        ({"http_req_duration": {"values": {"med": -3}}}, "is negative"),
+        (
+            {"http_req_duration": {"values": {"med": -3}}},
+            r"line 1, column \d+, field metrics.http_req_duration.values.med",
+        ),
         ({"http_req_duration": 3}, "'http_req_duration' is no table"),
     ],
 )

@@ -37,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_run_is_listed_newest_first_and_broken_ones_say_why(root: Path) -> None:
     runs = read_history(root).runs
     assert [r.folder for r in runs] == ["5-partial", "4-cut", "3-fifty", "2-ten", "1-ten", "0-ten", "6-broken"]
-    assert runs[-1].problem == "run.json, line 1: Input data was truncated"
+    assert runs[-1].problem == "run.json, line 1, column 9: Input data was truncated"
     assert runs[0].status == "partial"
     assert runs[0].verdict is None
     assert runs[3].verdict == "fail"
