@@ -203,3 +203,34 @@ def test_the_commands_and_options_of_the_action_exist() -> None:
     assert {name for name, _ in found} == {"compare", "report"}
     for name, arguments in found:
         assert set(re.findall(r"--[\w-]+", arguments)) <= known[f"dbperf {name}"], name
+
+
+@pytest.mark.parametrize("before", ["slow", "fast", None])
+def test_the_weekly_load_is_compared_with_the_last_one(tmp_path: Path, before: str | None) -> None:
+    """The step of load.yml, with a `gh` that has the artifact of the second to last run only."""
+    workflow = YAML(typ="safe").load((ROOT / ".github" / "workflows" / "load.yml").read_text())
+    step = next(s for s in workflow["jobs"]["load"]["steps"] if s.get("id") == "compare")
+    make_run(tmp_path / "reports" / "load", {"GET /a": lognormal(2000)})
+    if before:
+        make_run(tmp_path / "kept", {"GET /a": lognormal(2000, median_ms=150 if before == "slow" else 20, seed=2)})
+    bin_ = tmp_path / ".venv" / "bin"
+    bin_.mkdir(parents=True)
+    (bin_ / "dbperf").symlink_to(BIN / "dbperf")
+    (bin_ / "gh").write_text(
+        "#!/bin/sh\n"
+        'if [ "$2" = list ]; then echo 12; echo 11; exit; fi\n'
+        '[ "$3" = 11 ] && [ "$5" = load-LOAD-001 ] && [ -d kept ] && cp -r kept "$7"\n'
+    )
+    (bin_ / "gh").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        env=environment(
+            tmp_path, PATH=f"{bin_}{os.pathsep}{os.environ['PATH']}", NAME="load-LOAD-001", SUITE="LOAD-001",
+            GITHUB_REF_NAME="main", GITHUB_OUTPUT=str(tmp_path / "out"), GITHUB_STEP_SUMMARY=str(tmp_path / "summary"),
+        ),
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == (1 if before == "fast" else 0), done.stdout + done.stderr
+    said = (tmp_path / "out").read_text() if (tmp_path / "out").exists() else ""
+    assert said == ("regression=true\n" if before == "fast" else "")
+    assert (tmp_path / "reports" / "load" / "comparison.json").exists() == (before is not None)
