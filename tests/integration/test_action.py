@@ -178,6 +178,8 @@ def test_a_token_that_may_not_write_and_a_run_that_is_not_there(runner: Runner, 
     )
     assert github.comments == []
     assert runner(before="base", after="nowhere") == 3
+    assert runner(before="base") == 2
+    assert "::error::give before and after, url and against-url, or against" in runner.said
 
 
 def test_a_comment_is_found_on_a_later_page_and_cut_where_it_is_too_long(github: GitHub, tmp_path: Path) -> None:
@@ -199,8 +201,8 @@ def test_a_comment_is_found_on_a_later_page_and_cut_where_it_is_too_long(github:
 def test_the_commands_and_options_of_the_action_exist() -> None:
     known = {path: {o for p in command.params for o in p.opts} for path, command in commands()}
     text = (ACTION / "action.yml").read_text()
-    found = re.findall(r'"\$DBPERF" (\w+) (.*)', text)
-    assert {name for name, _ in found} == {"compare", "report"}
+    found = re.findall(r"command=\((\w+) ?([^)]*)\)", text) + re.findall(r'"\$DBPERF" (report) (.*)', text)
+    assert {name for name, _ in found} == {"compare", "bench", "report"}
     for name, arguments in found:
         assert set(re.findall(r"--[\w-]+", arguments)) <= known[f"dbperf {name}"], name
 
