@@ -44,12 +44,15 @@ check: lint test ## Everything that CI runs
 bench: $(VENV)/.dev ## Performance figures, as interleaved ratios with intervals
 	@for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f $(ARGS) || exit 1; done
 
-docs: $(VENV)/.dev ## Write docs/cli.md and the metrics in docs/monitor.md anew
+docs: $(VENV)/.dev ## Write docs/cli.md, the metrics in docs/monitor.md and the READMEs' tables anew
 	@$(BIN)/python -m dbperf.cli.reference
 	@$(BIN)/python -m dbperf.monitor.reference
 
 dashboards: $(VENV)/.dev ## Write monitor/grafana/*.json anew
 	@$(BIN)/python -m monitor.dashboards
+
+tutorial: $(VENV)/.dev ## Run the tutorial and write its outputs anew, in both languages (some minutes)
+	@$(BIN)/python -m tests.support.tutorial
 
 pins: $(VENV)/.dev ## Write requirements/*.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url pyproject.toml -o requirements/run.txt
@@ -60,4 +63,4 @@ clean: ## Remove .venv, caches and the embedded server's data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help run test lint check bench docs dashboards pins clean
+.PHONY: help run test lint check bench docs dashboards tutorial pins clean

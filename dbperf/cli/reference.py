@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from dbperf.cli.commands import COMMANDS
+from dbperf.cli.generated import write_pages
 from dbperf.cli.main import app as main_app
 
 WIDTH = 100
@@ -60,4 +61,5 @@ def _section(path: str, command: Any) -> str:
 if __name__ == "__main__":
     page = Path("docs/cli.md")
     page.write_text(reference(), encoding="utf-8")
-    print(page, file=sys.stderr)  # noqa: T201 - a script of the repository, not the library
+    for written in (page, *write_pages(Path())):
+        print(written, file=sys.stderr)  # noqa: T201 - a script of the repository, not the library

@@ -145,7 +145,7 @@ def build_report(run: RunDirectory, *, redact: bool = False, against: Against | 
 
         against = redact_against(against)
     endpoints = _endpoints(docs) if docs.load else []
-    statements = _statements(docs.statements, docs.plans) if docs.statements else None
+    statements = statements_report(docs.statements, docs.plans) if docs.statements else None
     load = _load(docs.load) if docs.load else None
     # Figures only: no statement of a blocked session goes further than this.
     used = resources(docs.telemetry) if docs.telemetry else None
@@ -264,7 +264,8 @@ def _other_levels(verdicts: Verdicts | None, endpoints: list[EndpointReport]) ->
     return [v for v in verdicts.levels if (v.endpoint, v.stage) not in shown] if verdicts else []
 
 
-def _statements(document: Statements, plans: Plans | None) -> StatementsReport:
+def statements_report(document: Statements, plans: Plans | None) -> StatementsReport:
+    """The heaviest statements with their plans; those beyond `MAX_STATEMENTS` as a sum."""
     by_id: dict[int, StatementPlan] = {}
     by_fingerprint: dict[str, StatementPlan] = {}
     for p in plans.plans if plans else []:

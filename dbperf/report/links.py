@@ -7,6 +7,7 @@ from collections import defaultdict
 
 from dbperf.records.advice import Recommendation
 from dbperf.records.comparison import MetricComparison
+from dbperf.records.plans import PlanNode
 from dbperf.records.trace import EndpointTrace, TraceStatement
 from dbperf.report.model import EndpointReport, Report, StatementReport
 
@@ -24,6 +25,13 @@ class Links:
         self._traces = {_route(t.route): t for t in report.trace.endpoints} if report.trace else {}
         self._waits = report.waits.by_statement if report.waits else []
         self._changes = report.changes.metrics if report.changes else []
+        parts = {"waits": report.waits or report.profile, "indexes": report.advice, "traced requests": report.trace,
+                 "resources": report.resources}  # fmt: skip
+        ids = {"traced requests": "traces"}
+        self._sections = {"latencies": "endpoints", "load": "endpoints", "service levels": "endpoints",
+                          "statements": "statements", "plans": "statements", "run": "stages",
+                          **{name: ids.get(name, name) for name, part in parts.items() if part}}  # fmt: skip
+        self._flames = [e.route for e in report.flames.endpoints] if report.flames else []
         self._recommendations = report.advice.recommendations if report.advice else []
 
     def statement(self, queryid: int | str | None = None, fingerprint: str | None = None) -> StatementReport | None:
@@ -74,6 +82,22 @@ class Links:
     def recommendations_for(self, s: StatementReport) -> list[tuple[int, Recommendation]]:
         """The recommended indexes that a statement would use, with their numbers (from 1)."""
         return [(i, r) for i, r in enumerate(self._recommendations, 1) if s.queryid in r.statements]
+
+    def indexes_for(self, s: StatementReport, node: PlanNode) -> list[tuple[int, Recommendation]]:
+        """The recommended indexes of the table that a node of a statement's plan reads."""
+        if node.relation is None:
+            return []
+        return [(i, r) for i, r in self.recommendations_for(s) if r.table.rsplit(".", 1)[-1] == node.relation]
+
+    def of_note(self, about: str) -> str | None:
+        """The anchor of what a note is about; None where the page has no such part."""
+        if (e := self._endpoints.get(_route(about))) is not None:
+            return e.anchor
+        return self._sections.get(about)
+
+    def flame_of(self, endpoint: str) -> int | None:
+        """The number (from 1) of an endpoint's flame graph."""
+        return next((n for n, route in enumerate(self._flames, 1) if _route(route) == _route(endpoint)), None)
 
 
 def _route(name: str) -> str:

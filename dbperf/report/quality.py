@@ -23,6 +23,11 @@ LOW_ATTRIBUTION = 0.9
 MISSED_SAMPLES = 0.05
 BUSY_MACHINE = 0.9
 STEAL = 0.05
+GAP_MS = 1000.0
+"""Between two samples of the sessions; what began and ended inside was not seen."""
+LAG_MS = 100.0
+BURSTS = 2.0
+"""A design effect of so much is worth a word: half of the requests told nothing new."""
 
 
 def quality_notes(
@@ -65,6 +70,10 @@ def evidence_notes(
     if waits:
         if waits.sampler.missed_share > MISSED_SAMPLES:
             text = f"{format_share(waits.sampler.missed_share)} of the samples were missed: shares of waits are rough"
+            notes.append(Note(about="waits", text=text, severity="warning"))
+        if waits.sampler.longest_gap_ms is not None and waits.sampler.longest_gap_ms > GAP_MS:
+            gap = format_ms(waits.sampler.longest_gap_ms)
+            text = f"for {gap} no sample was taken: waits that began and ended in it were not seen"
             notes.append(Note(about="waits", text=text, severity="warning"))
         notes += [Note(about="waits", text=text) for text in waits.notes]
     if advice:
@@ -111,11 +120,19 @@ def _load(load: Load) -> list[Note]:
     if g.saturated:
         text = f"the load generator was saturated, so latencies include its own delays{_because(g.reason)}"
         notes.append(Note(about="latencies", text=text, severity="critical"))
+    if g.loop_lag_max_ms is not None and g.loop_lag_max_ms > LAG_MS:
+        text = (
+            f"the load generator was up to {format_ms(g.loop_lag_max_ms)} late: that much may be its own in the slowest"
+        )
+        notes.append(Note(about="latencies", text=text, severity="warning"))
     if g.late_starts:
         text = f"{format_count(g.late_starts)} requests started later than scheduled"
         notes.append(Note(about="latencies", text=text, severity="warning"))
     for stage in load.stages:
         for e in stage.endpoints:
+            if (effect := max((q.design_effect for q in e.quantiles), default=1.0)) >= BURSTS:
+                text = f"slow requests came in bursts: intervals are as wide as with {effect:.2g} times fewer requests"
+                notes.append(Note(about=e.name, text=text))
             if e.unfinished:
                 text = (
                     f"{format_count(e.unfinished)} requests had not ended when the load did; they count as the slowest"

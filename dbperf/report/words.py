@@ -152,11 +152,21 @@ def _facts(
 
 
 def _worst_level(endpoints: list[EndpointReport]) -> Fact | None:
-    missed = [(overrun(v) or 0.0, e, v) for e in endpoints for v in e.levels if v.verdict == "fail"]
+    # A percentile can be missed for sure without a value: more requests were slow than the level allows.
+    missed = [
+        (1.0 if v.observed is None else overrun(v) or 0.0, e, v)
+        for e in endpoints
+        for v in e.levels
+        if v.verdict == "fail"
+    ]
     latency = [m for m in missed if m[2].unit == "ms"]
     if not missed:
         return None
     ratio, e, level = max(latency or missed, key=lambda m: m[0])
+    if level.observed is None:
+        text = f"{METRICS[level.metric]} of {e.name}: {level.reason}"
+        figure = f"> {quantity(level.limit, level.unit)}"
+        return Fact(kind="service_level", figure=figure, text=text, anchor=e.anchor, status="fail")
     more = f", limit {quantity(level.limit, level.unit)}"
     interval = (
         f" ({quantity(level.ci_low, level.unit)} to {quantity(level.ci_high, level.unit)})"

@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from dbperf.cli.report import other_side
 from dbperf.report import write_report
 from tests.support.sample_run import sample_run
 
@@ -35,7 +36,11 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_report(sample_run(tmp_path_factory.mktemp("browser") / "run")).html.as_uri()
+    """A run with every section, against another one."""
+    folder = tmp_path_factory.mktemp("browser")
+    before = sample_run(folder / "before", flames=True, seed=1)
+    after = sample_run(folder / "run", flames=True, factor=1.2)
+    return write_report(after, against=other_side(after, before.path, None)).html.as_uri()
 
 
 @pytest.fixture
@@ -87,7 +92,9 @@ def test_the_policy_is_in_force(page: Page) -> None:
 
 @pytest.mark.parametrize("javascript", [True, False])
 def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path, javascript: bool) -> None:
-    written = write_report(sample_run(tmp_path / "run", hostile=True))
+    before = sample_run(tmp_path / "before", hostile=True, flames=True, endpoints=3, seed=1)
+    after = sample_run(tmp_path / "run", hostile=True, flames=True)
+    written = write_report(after, against=other_side(after, before.path, None))
     context = browser.new_context(java_script_enabled=javascript)
     page = context.new_page()
     dialogs: list[str] = []
@@ -96,7 +103,7 @@ def test_hostile_text_does_not_run(browser: Browser, tmp_path: Path, javascript:
     page.on("console", lambda m: complaints.append(m.text))
     page.goto(written.html.as_uri())
     assert page.locator("img").count() == 0
-    assert page.locator("script").count() == 1
+    assert page.locator('script:not([type="application/json"])').count() == 2, "the page's and the flame graphs'"
     if javascript:
         page.fill('[data-filter="statements-table"]', "pwned")
         page.locator("figure").first.hover()
@@ -170,6 +177,51 @@ def test_links_lead_from_a_fact_to_the_plan_node_also_when_folded(page: Page) ->
     node.wait_for(state="visible")
     assert "Seq Scan" in (node.text_content() or "")
     assert page.evaluate("document.querySelector('#statement-1').open")
+
+
+def test_every_figure_leads_to_its_evidence_and_back(page: Page) -> None:
+    """Endpoint, statement, plan node, index; back to the statement and the endpoint; and to what changed."""
+
+    def at() -> str:
+        return str(page.evaluate("location.hash"))
+
+    def follow(selector: str) -> None:
+        page.locator(selector).first.click()
+
+    follow('#endpoints-table a:has-text("POST /reflection/batch")')
+    assert at() == "#endpoint-2"
+    follow('#endpoint-2 a[href^="#change-"]')
+    follow(f'{at().replace("#", "tr#")} a[href="#endpoint-2"]')
+    follow('#endpoint-2 a[href="#statement-1"]')
+    assert page.locator("#statement-1").evaluate("e => e.open")
+    follow('#statement-1 .finding a[href="#statement-1-n2"]')
+    assert "Seq Scan" in (page.locator(at()).text_content() or "")
+    follow('#statement-1-n2 a[href="#index-1"]')
+    assert "execution_log_case_id" in (page.locator(at()).text_content() or "")
+    follow('#index-1 a[href="#statement-1"]')
+    follow('#statement-1 a[href="#endpoint-2"]')
+    follow('#endpoint-2 a[href="#flame-1"]')
+    follow('#flame-1 a[href="#endpoint-2"]')
+    follow('#endpoint-2 a[href="#waits"]')
+    follow('#waits a[href="#statement-1"]')
+    assert at() == "#statement-1"
+
+
+def test_a_flame_graph_in_the_report_zooms_and_keeps_its_place(page: Page) -> None:
+    graph = page.locator("figure#f1")
+    graph.scroll_into_view_if_needed()
+    boxes = graph.locator("svg rect")
+    whole = boxes.count()
+    boxes.nth(3).click()
+    assert "#f1/n" in page.url
+    page.reload()
+    page.wait_for_selector("figure#f1 svg rect")
+    assert graph.locator("svg rect.above").count() >= 2, "the address brings the zoom back"
+    graph.get_by_role("button", name="Reset zoom").click()
+    assert graph.locator("svg rect.above").count() == 0
+    assert graph.locator("svg rect").count() == whole
+    assert page.locator("figure.flame svg").count() == 3, "the endpoint's, and its difference in two pictures"
+    assert page.locator("figure#d1-after rect.up3").count() >= 1
 
 
 def test_charts_read_out_values_by_pointer_and_by_keyboard(page: Page) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -11,8 +12,11 @@ from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import dbperf.cli.run as run_command
+from dbperf.lab.run import Outcome
 from dbperf.records.advice import Advice
 from dbperf.records.flames import Flames
 from dbperf.records.load import Load
@@ -22,8 +26,11 @@ from dbperf.records.rundir import RunDirectory
 from dbperf.records.statements import Statements
 from dbperf.records.trace import Trace
 from dbperf.records.verdicts import Verdicts
+from dbperf.report import ReportFiles
 from dbperf.units import format_ms
 from tests.support.cli import dbperf, environment, left_behind, started
+from tests.support.doc_pages import ROOT, console
+from tests.support.tutorial import printed
 
 QUICK = ("run", "--quick", "--duration", "6s", "--warm-up", "1s")
 STAGES = ("database", "seed", "target", "load", "statements", "plans", "flames", "trace", "advice", "proof", "verdicts")
@@ -69,6 +76,26 @@ def test_the_exit_code_and_the_last_line_are_the_verdict(quick: Quick) -> None:
     assert printed["verdict"] == verdicts.overall
     assert Path(quick.path.parent, printed["report"]).is_file()
     assert quick.done.returncode == (1 if verdicts.overall == "fail" else 0)
+
+
+def test_the_tutorials_commands_print_what_it_shows(
+    quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of its commands but the loads themselves run on a real run, which stands for both of the tutorial's."""
+    verdict = RunDirectory.open(quick.path).read(Verdicts).overall
+    for name in ("slow", "fast"):
+        shutil.copytree(quick.path, tmp_path / "runs" / name)
+    report = ReportFiles(html=Path("report.html"), markdown=Path("summary.md"), json=Path("report.json"))
+    for step in console((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")):
+        if step.command.startswith("dbperf run "):
+            out = step.command.split("--out ")[1]
+            files = msgspec.structs.replace(report, html=Path(out, "report.html"))
+            run_command._print(Outcome(path=quick.path, verdict=verdict, report=files), "text")
+            output = capsys.readouterr().out.rstrip("\n")
+        else:
+            output = printed(step.command, tmp_path)
+        assert step.shape
+        assert re.search(step.shape, output, re.DOTALL), f"{step.command}: {step.shape}\n{output}"
 
 
 def test_the_load_adds_up(quick: Quick) -> None:

@@ -15,6 +15,7 @@ import altair
 import msgspec
 import pytest
 
+from dbperf.errors import RecordError
 from dbperf.records.base import parse_document
 from dbperf.records.load import Histogram, Load, LoadSecond
 from dbperf.records.plans import Plan, PlanNode
@@ -22,7 +23,8 @@ from dbperf.records.rundir import RunDirectory
 from dbperf.records.statements import Statements
 from dbperf.records.telemetry import Telemetry
 from dbperf.records.verdicts import Verdicts
-from dbperf.report import charts, write_report
+from dbperf.records.waits import Waits
+from dbperf.report import build, charts, write_report
 from dbperf.report.build import MAX_STATEMENTS, build_report
 from dbperf.report.distribution import MAX_POINTS, bins, timeline
 from dbperf.report.heat_chart import heat_chart, heat_spec
@@ -32,7 +34,7 @@ from dbperf.report.markdown import render_markdown
 from dbperf.report.model import Report
 from dbperf.report.requests import finding_groups
 from dbperf.report.resources import SERIES, resource_charts, resource_spec
-from tests.support.sample_run import HOSTILE, sample_run
+from tests.support.sample_run import HOSTILE, sample_run, statements_of
 
 
 class Page(HTMLParser):
@@ -120,6 +122,49 @@ def test_three_facts_each_with_evidence_that_exists(report: Report, html: str) -
     assert report.verdict.facts[0].figure == "1.6 ×"
     for fact in report.verdict.facts:
         assert fact.anchor in page.ids
+
+
+def test_a_level_missed_without_a_value_says_how_that_is_known(tmp_path: Path) -> None:
+    run = sample_run(tmp_path / "run", endpoints=1, only={"load", "verdicts"})
+    verdicts = run.read(Verdicts)
+    level = next(v for v in verdicts.levels if v.metric == "p95")
+    why = "7 of 29 requests (24 %) took longer than 1 s; 5.0 % may"
+    missed = msgspec.structs.replace(level, observed=None, ci_low=None, ci_high=None, verdict="fail", reason=why)
+    run.write(msgspec.structs.replace(verdicts, overall="fail", levels=[missed], gates=[]))
+    fact = build_report(run).verdict.facts[0]
+    assert (fact.figure, fact.text) == ("> 1 s", f"P95 of POST /reflection/analyze: {why}")
+
+
+def test_data_quality_says_what_weakens_which_figure_and_links_to_it(tmp_path: Path) -> None:
+    run = sample_run(tmp_path / "run", endpoints=2)
+    load, waits = run.read(Load), run.read(Waits)
+    stage = load.stages[0]
+    first = stage.endpoints[0]
+    bursts = msgspec.structs.replace(
+        first, quantiles=[msgspec.structs.replace(q, design_effect=3.0) for q in first.quantiles]
+    )
+    generator = msgspec.structs.replace(load.generator, loop_lag_max_ms=420.0, saturated=True, reason="100 % of a core")
+    stages = [msgspec.structs.replace(stage, endpoints=[bursts, *stage.endpoints[1:]])]
+    run.write(msgspec.structs.replace(load, generator=generator, stages=stages))
+    sampler = msgspec.structs.replace(waits.sampler, longest_gap_ms=2300.0, missed_share=0.2)
+    run.write(msgspec.structs.replace(waits, sampler=sampler))
+    statements = run.read(Statements)
+    validity = msgspec.structs.replace(statements.validity, reset=True, evictions=3)
+    run.write(msgspec.structs.replace(statements, validity=validity, attributed_share=0.5))
+    report = build_report(run)
+    told = {n.about: [m.text for m in report.notes if m.about == n.about] for n in report.notes}
+    assert any("saturated" in t for t in told["latencies"])
+    assert any("420 ms" in t for t in told["latencies"])
+    assert any("3 times fewer" in t for t in told["POST /reflection/analyze"])
+    assert any("2.3 s" in t for t in told["waits"])
+    assert any("20 %" in t for t in told["waits"])
+    assert any("reset" in t for t in told["statements"])
+    assert any("evicted 3 times" in t for t in told["statements"])
+    assert any("50 %" in t for t in told["statements"])
+    quality = render_html(report).split('id="quality"')[1].split("</section>")[0]
+    for about, anchor in (("latencies", "endpoints"), ("statements", "statements"), ("waits", "waits")):
+        assert f'<a href="#{anchor}">{about}</a>' in quality
+    assert '<a href="#endpoint-1">POST /reflection/analyze</a>' in quality
 
 
 def test_evidence_links_up_and_down(report: Report, html: str) -> None:
@@ -269,6 +314,54 @@ def test_a_damaged_document_is_named_and_the_others_are_shown(tmp_path: Path) ->
     assert "statements.json, line 1" in Page(render_html(report)).text
 
 
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (('"schema_version": 1', '"schema_version": 99'), "was written by a newer dbperf (schema_version 99"),
+        (('"schema_version": 1', '"schema_version": 0'), "field schema_version: 0 is not a version"),
+        (('"kind": "statements"', '"kind": "waits"'), "field kind: 'waits' was found"),
+        (('"total_calls": ', '"total_calls": "<b>many</b>", "x": '), "field total_calls"),
+        (("", ""), None),
+    ],
+)
+def test_a_document_that_is_newer_older_or_tampered_with_is_named(
+    tmp_path: Path, edit: tuple[str, str], said: str | None
+) -> None:
+    run = sample_run(tmp_path / "run", endpoints=1, statements=3)
+    file = run.path / Statements.file_name
+    file.write_text(file.read_text().replace(*edit, 1))
+    report = build_report(run)
+    assert (report.statements is None) == (said is not None)
+    assert report.endpoints
+    html = render_html(report)
+    assert "<b>many" not in html
+    if said:
+        [missing] = [m for m in report.missing if m.part == "statements"]
+        assert said in missing.reason
+        assert str(run.path) not in missing.reason
+        assert "statements.json" in Page(html).text
+
+
+def test_a_manifest_of_a_newer_dbperf_is_refused_whole(tmp_path: Path) -> None:
+    run = sample_run(tmp_path / "run", endpoints=1, statements=3)
+    file = run.path / "run.json"
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 2', 1))
+    with pytest.raises(RecordError, match="newer dbperf") as error:
+        RunDirectory.open(run.path)
+    assert error.value.hint == "upgrade dbperf"
+
+
+def test_a_hundred_thousand_statements_make_a_page_of_the_usual_size(report: Report) -> None:
+    many = statements_of(100_000, requests=6000)
+    found = build.statements_report(many, None)
+    assert found.left_out == 100_000 - MAX_STATEMENTS
+    shown_ms = sum(s.total_ms for s in found.statements)
+    assert shown_ms + found.left_out_ms == pytest.approx(many.total_ms)
+    html = render_html(msgspec.structs.replace(report, statements=found))
+    assert len(html) < 1_500_000
+    assert "99,000 more statements" in Page(html).text
+
+
 def test_a_damaged_histogram_costs_one_picture(tmp_path: Path) -> None:
     run = sample_run(tmp_path / "run", endpoints=3)
     load = run.read(Load)
@@ -388,7 +481,7 @@ def test_pictures_are_valid_altair_specifications(report: Report) -> None:
     for e in report.endpoints:
         altair.LayerChart.from_dict(charts.distribution_spec(e), validate=True)
         altair.LayerChart.from_dict(charts.timeline_spec(e), validate=True)
-        altair.LayerChart.from_dict(heat_spec(e), validate=True)
+    altair.LayerChart.from_dict(heat_spec(report.endpoints[0]), validate=True)
 
 
 def test_a_heat_map_has_a_cell_for_every_latency_and_second_that_had_requests(

@@ -91,7 +91,7 @@ def sample_run(
     bad = f" {HOSTILE}" if hostile else ""
     load = _load(requests, endpoints, bad, seed, factor)
     run = RunDirectory.create(path, _manifest(load, bad))
-    profile_ = _statements(statements, requests, bad, factor)
+    profile_ = statements_of(statements, requests=requests, bad=bad, factor=factor)
     documents: list[Document] = [load, profile_, _plans(bad), _verdicts(load, bad)]
     if statements >= len(_SQL):
         documents += [sample_evidence.trace(profile_, start, bad), sample_evidence.waits(profile_, start, bad)]
@@ -339,7 +339,8 @@ _SQL: tuple[tuple[str, float, float, float, float], ...] = (
 )
 
 
-def _statements(count: int, requests: int, bad: str, factor: float = 1.0) -> Statements:
+def statements_of(count: int, *, requests: int, bad: str = "", factor: float = 1.0) -> Statements:
+    """Made-up statistics of `count` statements; those beyond the first 14 are variants of them."""
     total_ms = 212_000.0
     rows = []
     for i in range(count):
