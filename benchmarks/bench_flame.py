@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dbperf.flame.drawing import figure, page  # noqa: E402 - the checkout's own package
-from dbperf.flame.ops import Builder  # noqa: E402
+from dbperf.flame.ops import Builder, costs  # noqa: E402
 from dbperf.flame.pyspy import record  # noqa: E402
 from dbperf.flame.readers import parse_collapsed  # noqa: E402
 from dbperf.flame.sampler import Sampler  # noqa: E402
@@ -82,6 +82,27 @@ def pyspy_overhead(blocks: int) -> list[float]:
     return out
 
 
+def pyspy_accuracy(runs: int) -> list[float]:
+    """The share that py-spy gives a function which has 75 % of a program's CPU time, once per run."""
+    program = ROOT / "tests/support/known_profiles.py"
+    shares = []
+    for _ in range(runs):
+        child = subprocess.Popen([sys.executable, program, "forever", "0.03", "0.01"], stdout=subprocess.PIPE)
+        assert child.stdout
+        try:
+            child.stdout.readline()
+            found = costs(record(child.pid, 3))
+        finally:
+            child.kill()
+            child.communicate()
+        heavy, light = (
+            sum(c.total_value for f, c in found.items() if f.name.rpartition(".")[2] == name)
+            for name in ("heavy", "light")
+        )
+        shares.append(heavy / (heavy + light))
+    return shares
+
+
 def drawing() -> dict[str, float]:
     r = random.Random(1)
     b = Builder()
@@ -111,6 +132,10 @@ def main() -> None:
         result[name] = {"overhead_share": float(np.median(values)), "ci_low": float(low), "ci_high": float(high)}
         if not given.json:
             print(f"{name:<8} at 100/s: overhead {100 * np.median(values):5.2f} % [{100 * low:.2f}, {100 * high:.2f}]")
+    shares = pyspy_accuracy(given.blocks)
+    result["py-spy_share_of_75_percent"] = shares
+    if not given.json:
+        print(f"py-spy gives a function with 75 % of the time {100 * min(shares):.1f} to {100 * max(shares):.1f} %")
     if given.json:
         print(json.dumps(result, indent=2))
     else:

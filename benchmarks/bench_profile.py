@@ -13,9 +13,11 @@ disturb: where the server is busy all the time, that is its throughput. What pro
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -31,6 +33,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+import dbperf
 from dbperf.postgres import embedded
 from dbperf.stats.distributions import t_quantile
 
@@ -128,6 +131,30 @@ def cpu_s(pid: int) -> float:
     return float(times.user + times.system)
 
 
+def agreement(server: embedded.Embedded, bindir: Path, runs: int) -> list[float]:
+    """The profile's sum over statements as a share of the time that pgbench measured as their client, once per run.
+
+    On a busy machine the client waits for a processor after the server has answered, and the share falls.
+    """
+    env = {"PGHOST": str(server.socket_dir), "PGUSER": "postgres", "PGDATABASE": "postgres", "PATH": os.environ["PATH"]}
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write("SELECT bid, sum(abalance), count(DISTINCT aid % 1000) FROM pgbench_accounts GROUP BY bid;\n")
+        script.flush()
+        bench = [bindir / "pgbench", "-n", "-c", "1", "-t", "5", "-f", script.name]
+
+        async def once() -> float:
+            async with dbperf.profile(server.dsn()) as window:
+                done = await asyncio.to_thread(
+                    subprocess.run, bench, env=env, capture_output=True, text=True, check=True
+                )
+            latency = re.search(r"latency average = ([\d.]+) ms", done.stdout)
+            assert latency
+            return window.profile.statements.total_ms / (5 * float(latency[1]))
+
+        shares = [asyncio.run(once()) for _ in range(runs)]
+    return shares
+
+
 def main(groups: int) -> None:
     """Prints the ratio of throughput with profiling to that without."""
     with embedded.start(private=True) as postgres:
@@ -140,6 +167,8 @@ def main(groups: int) -> None:
             stderr=subprocess.DEVNULL,
         )
         subprocess.run([bindir / "pgbench", "-i", "-q", "-s", "10"], env=base, check=True, capture_output=True)
+        shares = agreement(postgres, bindir, max(3, groups // 4))
+        print(f"statements of the profile / the client's time: {min(shares):.3f} to {max(shares):.3f}")
         for name, flags in WORKLOADS.items():
             by_time, by_cpu, told = measure(postgres, bindir, flags, groups)
             sampler = told["activity"]["sampler"]

@@ -24,7 +24,7 @@ def unhooked() -> Iterator[None]:
     hooks.uninstall()
 
 
-async def trace_of(db: Database, folder: Path, *paths: str, settle_s: float = 0.0) -> tuple[Trace, list[AppResponse]]:
+async def trace_of(db: Database, folder: Path, *paths: str) -> tuple[Trace, list[AppResponse]]:
     db.psql(traced_app.SCHEMA)
     app = traced_app.make_app(db.dsn)
     traced = TraceMiddleware(app, folder)
@@ -32,7 +32,8 @@ async def trace_of(db: Database, folder: Path, *paths: str, settle_s: float = 0.
     async with lifespan(app):
         for path in paths:
             answers.append(await call(traced, AppRequest(path=path)))
-        await asyncio.sleep(settle_s)
+        if hasattr(app.state, "task"):  # what goes on after the answer
+            await app.state.task
     assert traced.watch
     traced.watch.stop()
     traced.recorder.close()
@@ -53,6 +54,13 @@ def line_of(text: str) -> str:
 def statement(e: EndpointTrace, start: str) -> TraceStatement:
     [found] = [s for s in e.statements if s.text.startswith(start)]
     return found
+
+
+# What an endpoint's own statements make of it. The other rules are about time, which a busy machine takes from any.
+OF_STATEMENTS = {
+    "n_plus_one", "row_by_row_write", "commit_per_row", "duplicate_statement", "wide_columns", "checkout_per_row",
+    "autoflush_storm",
+}  # fmt: skip
 
 
 def rules(e: EndpointTrace) -> set[str]:
@@ -76,7 +84,7 @@ async def test_route_statement_line_and_rows(db: Database, tmp_path: Path) -> No
     assert e.pool_wait_ms > 0  # the first request opens the connection
     assert e.python_ms > 0
     assert e.checkouts == 2
-    assert rules(e) <= {"pool_wait"}
+    assert not rules(e) & OF_STATEMENTS
     assert trace.complete
 
 
@@ -90,7 +98,7 @@ async def test_n_plus_one_is_counted_to_the_unit_with_its_line(db: Database, tmp
     assert f.source == line_of("text(SLOW)")
     assert f.severity == "critical"
     assert f.saved_ms
-    assert 0.5 * e.per_request.sql_ms < f.saved_ms < e.per_request.sql_ms
+    assert 0 < f.saved_ms < e.per_request.sql_ms
     assert "commit_per_row" not in rules(e)
 
 
@@ -112,8 +120,8 @@ async def test_no_finding_where_a_loop_works_on_sets(db: Database, tmp_path: Pat
     trace, answers = await trace_of(db, tmp_path, "/batches", "/batches", "/health", "/health", "/v1/items/1/logs")
     assert [a.error for a in answers] == [None] * 5
     by_route = {e.route: e for e in trace.endpoints}
-    assert rules(by_route["GET /batches"]) <= {"pool_wait"}
-    assert rules(by_route["GET /health"]) == set()
+    assert not rules(by_route["GET /batches"]) & OF_STATEMENTS
+    assert not rules(by_route["GET /health"]) & OF_STATEMENTS
     batches = by_route["GET /batches"]
     assert statement(batches, "UPDATE item").executions == 120
     assert statement(batches, "UPDATE item").calls == 2
@@ -143,15 +151,15 @@ async def test_gather_and_task_groups_count_once_by_wall_time(db: Database, tmp_
     e = only(trace)
     assert e.statements_per_request.median == 5
     sleeping = statement(e, "SELECT pg_sleep")
-    assert sleeping.total_ms >= 150
-    assert 50 <= e.sql_ms + e.pool_wait_ms <= e.total_ms
+    assert sleeping.total_ms >= 600
+    assert 200 <= e.sql_ms + e.pool_wait_ms <= e.total_ms
     assert e.sql_ms < sleeping.total_ms
-    assert sleeping.source == line_of("SELECT pg_sleep(0.05)")
-    assert rules(e) <= {"pool_wait"}
+    assert sleeping.source == line_of("SELECT pg_sleep(0.2)")
+    assert not rules(e) & OF_STATEMENTS
 
 
 async def test_threads_and_background_tasks_belong_to_their_request(db: Database, tmp_path: Path) -> None:
-    trace, _ = await trace_of(db, tmp_path, "/threads", "/background", settle_s=0.3)
+    trace, _ = await trace_of(db, tmp_path, "/threads", "/background")
     by_route = {e.route: e for e in trace.endpoints}
     [s] = by_route["GET /threads"].statements
     assert s.calls == 2
@@ -167,10 +175,11 @@ async def test_a_blocked_loop_is_named_with_its_line(db: Database, tmp_path: Pat
     traced = TraceMiddleware(app, tmp_path)
     async with lifespan(app):
         await call(traced, AppRequest(path="/health"))
-        slow = asyncio.create_task(call(traced, AppRequest(path="/together")))
-        await asyncio.sleep(0.01)
+        held = asyncio.create_task(call(traced, AppRequest(path="/held")))
+        await asyncio.sleep(0)
         await call(traced, AppRequest(path="/compute"))
-        await slow
+        app.state.release.set()
+        await held
         await asyncio.sleep(0.1)
     assert traced.watch
     traced.watch.stop()
@@ -178,8 +187,8 @@ async def test_a_blocked_loop_is_named_with_its_line(db: Database, tmp_path: Pat
     trace = collect(tmp_path)
     [b] = [b for b in trace.loop_blocks if b.function == "spin"]  # a busy machine may block it elsewhere too
     assert b.route == "GET /compute"
-    assert 250 < b.max_ms < 3000
-    assert b.delayed == {"GET /together": 1}
+    assert b.max_ms > 250
+    assert b.delayed == {"GET /held": 1}
     compute = next(e for e in trace.endpoints if e.route == "GET /compute")
     assert rules(compute) >= {"blocked_loop", "idle_in_transaction"}
 

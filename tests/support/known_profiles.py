@@ -69,9 +69,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 def forever() -> None:
+    """Argument 2 and 3: seconds of each turn."""
+    heavy_s, light_s = map(float, sys.argv[2:4] or (0.03, 0.003))
+    print("ready", flush=True)
     while True:
-        heavy(0.03)
-        light(0.01)
+        heavy(heavy_s)
+        light(light_s)
 
 
 def main() -> None:

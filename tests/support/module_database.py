@@ -18,7 +18,7 @@ def module_database(request: pytest.FixtureRequest, setup: str) -> Iterator[Data
     major: int = request.param
     server = request.getfixturevalue(f"server_{major}")
     name = f"m{os.getpid()}_{next(_counter)}"
-    server.psql(f"CREATE DATABASE {name}")
+    server.psql(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
     server.psql(setup, name)
     yield Database(server.dsn(name), name, server, major)
     server.psql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -36,7 +36,8 @@ def make_app(dsn: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.pool = await asyncpg.create_pool(dsn, min_size=1, max_size=pool_size)
+        app.state.pool = await asyncpg.create_pool(dsn, min_size=pool_size, max_size=pool_size)
+        app.state.release = asyncio.Event()
         app.state.threads = ThreadPoolExecutor(2)
         yield
         app.state.threads.shutdown()
@@ -99,11 +100,16 @@ def make_app(dsn: str) -> FastAPI:
 
     @app.get("/together")
     async def together() -> int:
-        await asyncio.gather(*(pool().fetchval("SELECT pg_sleep(0.05), $1::int", i) for i in range(3)))
+        await asyncio.gather(*(pool().fetchval("SELECT pg_sleep(0.2), $1::int", i) for i in range(3)))
         async with asyncio.TaskGroup() as group:
             for i in range(2):
                 group.create_task(pool().fetchval("SELECT 10 + $1::int", i))
         return 5
+
+    @app.get("/held")
+    async def held() -> int:
+        await app.state.release.wait()
+        return 1
 
     def in_thread() -> None:
         asyncio.run_coroutine_threadsafe(pool().fetchval("SELECT 'thread'"), app.state.loop).result()
