@@ -18,7 +18,7 @@ from dbperf.indexes.variants import Variant, planned_apart, variants_of
 from dbperf.indexes.workload import Workload
 from dbperf.indexes.writes import Write, rows_written, write_cost
 from dbperf.postgres.whatif import Answer, Candidate, Question, WhatIf
-from dbperf.records.advice import Advice, IndexSpec, Rejected, Skipped
+from dbperf.records.advice import NO_TABLE, Advice, IndexSpec, Rejected, Skipped
 from dbperf.records.shadow import Catalog, Relation
 
 _PARTIAL_MOST = 0.6
@@ -132,6 +132,11 @@ class Advisor:
             for table in relations_in(answer.plan, by_name):
                 tables.update(self._with_parents(table))
             assert answer.cost is not None
+            if not tables:
+                # A driver's look at the catalog may cost more than all else, and no index is for it.
+                if all(s.id != v.id for s in self.skipped):
+                    self.skipped.append(Skipped(id=v.id, reason=NO_TABLE))
+                continue
             planned = Planned(
                 id=v.id, key=v.key, text=v.text, calls=v.calls, tables=frozenset(tables), base=answer.cost
             )

@@ -73,8 +73,6 @@ def _reasons(advisor: Advisor, variants: Sequence[Planned], over: set[str]) -> I
     tables = {t: advisor.relations[t] for s in variants for t in s.tables if t in advisor.relations}
     own = {n for s in variants for n in s.own}
     live = {n for s in variants for n in s.live} & own
-    if not tables:
-        yield "it reads no table of the database"
     if all(_small(r) and (r.tuples >= 0 or not r.pages) for r in tables.values()):
         pages = max((r.pages for r in tables.values()), default=0)
         yield f"its tables are small (below {max(pages + 1, 2)} pages): reading one is as fast as any index"
@@ -84,6 +82,13 @@ def _reasons(advisor: Advisor, variants: Sequence[Planned], over: set[str]) -> I
         yield "its tables are foreign: an index belongs on their own server"
     if live & over:
         yield "the index for it does not fit the budget or the limits"
+    specs = advisor.costs.specs
+    if not live and any(n in specs and specs[n].method in ("hnsw", "ivfflat") for n in own):
+        yield (
+            "the planner compares all vectors rather than use an approximate index: it does not count what it reads "
+            "from TOAST. Where that is slow, build the index and lower random_page_cost, or keep the vectors in the "
+            "table (SET STORAGE PLAIN)"
+        )
     if used := _serving(variants, tables):
         yield f"{', '.join(used)} {'serves' if len(used) == 1 else 'serve'} it already"
     if reads := _unselective(variants, tables):

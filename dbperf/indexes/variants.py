@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
 
-from dbperf.indexes.cases import with_values
-from dbperf.indexes.clauses import Resolver, StatementUse, TableUse
+from dbperf.indexes.cases import GENERIC_SHARE, with_values
+from dbperf.indexes.clauses import Condition, Resolver, StatementUse, TableUse
 from dbperf.indexes.redact import array_elements
 from dbperf.postgres.bindings import Binding, bindings
 from dbperf.postgres.representative import CASES, Case, column_of, value_for
@@ -23,8 +25,7 @@ from dbperf.postgres.whatif import Answer, PlanJson, nodes
 from dbperf.records.shadow import Column, ColumnStatistics, WorkloadStatement
 
 _SKEWED = 3.0
-"""The most common value must be this much more common than the average one for its frequency to be the weight."""
-_COMMON_MOST = 0.9
+"""The most common value must be this much more common than the average one for frequencies to be the weights."""
 _SAME_ROWS = 2.0
 """Cases whose plans expect rows within this factor are one..."""
 _FEW_ROWS = 10.0
@@ -54,7 +55,7 @@ def variants_of(statement: WorkloadStatement, resolver: Resolver) -> list[Varian
     apart = any(b.role == "like" for b in bindings(statement.text))
     found = [Variant(statement.id, statement.id, statement.text, statement.calls, use)]
     for case, text in _drawn(statement.text, use):
-        if all(text != v.text for v in found):
+        if shares[case] > 0 and all(text != v.text for v in found):
             calls = statement.calls * shares[case]
             found.append(Variant(statement.id, f"{statement.id} ({case} values)", text, calls, use, apart))
             found[0] = replace(found[0], calls=found[0].calls - calls)
@@ -74,27 +75,50 @@ def _observed(statement: WorkloadStatement, use: StatementUse, resolver: Resolve
     return found
 
 
+class _Bands(NamedTuple):
+    """How often a skewed column's values are asked for, where each is asked for as often as it occurs (0..1)."""
+
+    common: float
+    """Of values at least half as frequent as the most common one."""
+    typical: float
+    """Of the other values in the list of common ones."""
+    rare: float
+    middle: str | None
+    """The value in the middle of the typical ones, by frequency."""
+
+
 def _shares(use: StatementUse) -> dict[Case, float]:
     """Each case's share of the calls; what is left is the generic plan's.
 
-    All four count the same, but where a parameter is compared with a skewed column: values are taken to be asked for
-    as often as they occur.
+    All four count the same, but where a parameter is compared with a skewed column: there the three cases share their
+    three quarters as the column's values do.
     """
-    common = max((s for t in use.tables for s in _common_shares(t)), default=0.25)
-    return dict.fromkeys(CASES, (1 - common) / 3) | {"common": common}
+    found = [b for t in use.tables for c in t.conditions if (b := _bands(t, c)) is not None]
+    if not found:
+        return dict.fromkeys(CASES, GENERIC_SHARE)
+    bands = max(found, key=lambda b: b.common)
+    rest = 1 - GENERIC_SHARE
+    return {"common": rest * bands.common, "typical": rest * bands.typical, "rare": rest * bands.rare}
 
 
-def _common_shares(table: TableUse) -> Iterator[float]:
-    for c in table.conditions:
-        if c.parameter is None or c.kind != "equal" or not c.key.is_column:
-            continue
-        column = next(x for x in table.relation.columns if x.name == c.key.text)
-        s = _statistics(column)
-        if s is None or not s.most_common_vals or not s.most_common_freqs:
-            continue
-        distinct = s.n_distinct if s.n_distinct > 0 else -s.n_distinct * max(1.0, table.relation.tuples)
-        if s.most_common_freqs[0] * distinct >= _SKEWED:
-            yield min(_COMMON_MOST, sum(s.most_common_freqs))
+def _bands(table: TableUse, c: Condition) -> _Bands | None:
+    """None where the condition has no parameter, or the column no skew."""
+    if c.parameter is None or c.kind != "equal" or not c.key.is_column:
+        return None
+    s = _statistics(next(x for x in table.relation.columns if x.name == c.key.text))
+    if s is None or not s.most_common_vals or not s.most_common_freqs:
+        return None
+    frequencies = s.most_common_freqs
+    distinct = s.n_distinct if s.n_distinct > 0 else -s.n_distinct * max(1.0, table.relation.tuples)
+    if frequencies[0] * distinct < _SKEWED:
+        return None
+    top = sum(f >= frequencies[0] / 2 for f in frequencies)
+    common, typical = sum(frequencies[:top]), sum(frequencies[top:])
+    upto = list(accumulate(frequencies[top:]))
+    at = next((i for i, f in enumerate(upto) if f >= typical / 2), None)
+    values = array_elements(s.most_common_vals)
+    middle = values[top + at] if at is not None and top + at < len(values) else None
+    return _Bands(common, typical, max(0.0, 1 - common - typical), middle)
 
 
 def _drawn(text: str, use: StatementUse) -> Iterator[tuple[Case, str]]:
@@ -104,6 +128,8 @@ def _drawn(text: str, use: StatementUse) -> Iterator[tuple[Case, str]]:
     casts = {int(n): name.strip() for n, name in _CAST.findall(text)}
     bound = bindings(text)
     columns = _columns(bound, use)
+    pairs = [(c.parameter, _bands(t, c)) for t in use.tables for c in t.conditions]
+    middles = {number: bands.middle for number, bands in pairs if bands is not None}
     for case in CASES:
         values: dict[int, str | None] = {}
         times: dict[tuple[str | None, str], int] = {}
@@ -116,6 +142,8 @@ def _drawn(text: str, use: StatementUse) -> Iterator[tuple[Case, str]]:
                 turn = times.get((b.column, b.role), 0)
                 times[b.column, b.role] = turn + 1
                 column = column._replace(common=_turned(column.common, turn), bounds=_turned(column.bounds, turn))
+                if case == "typical" and (middle := middles.get(b.number)) is not None:
+                    column = column._replace(common=[middle], bounds=[])
             declared = casts.get(b.number, _declared(b, column))
             value, origin = value_for(case, b, column, declared)
             if "a default of type" not in origin:

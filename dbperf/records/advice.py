@@ -142,6 +142,10 @@ class StatementCost(Record, frozen=True, kw_only=True):
     text: str | None = None
 
 
+NO_TABLE = "it reads no table of the database"
+"""Why what drivers ask of the catalog is left out: nothing is missing then."""
+
+
 class Skipped(Record, frozen=True, kw_only=True):
     id: str
     reason: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from dbperf.records.advice import Advice
+from dbperf.records.advice import NO_TABLE, Advice
 from dbperf.records.load import Load
 from dbperf.records.plans import Plans
 from dbperf.records.profile import ProfileSummary
@@ -80,8 +80,8 @@ def evidence_notes(
         if not advice.complete:
             text = "the search was ended early; the set is the best found until then"
             notes.append(Note(about="indexes", text=text))
-        if advice.skipped:
-            text = f"{format_count(len(advice.skipped))} statements could not be looked at"
+        if skipped := sum(s.reason != NO_TABLE for s in advice.skipped):
+            text = f"{format_count(skipped)} statements could not be looked at"
             notes.append(Note(about="indexes", text=text))
         notes += [Note(about="indexes", text=text) for text in advice.notes]
     return notes

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import postgast
 
-from dbperf.records.advice import Advice
+from dbperf.records.advice import NO_TABLE, Advice
 from dbperf.records.flames import Flames
 from dbperf.records.load import EndpointLoad, Load
 from dbperf.records.plans import Finding, Plan, PlanNode, Plans, StatementPlan
@@ -392,7 +392,7 @@ def redact_advice(advice: Advice) -> Advice:
             replace(x, create_sql=redact_sql(x.create_sql), reason=redact_prose(x.reason)) for x in advice.statistics
         ],
         statements=[replace(s, text=s.text and redact_sql(s.text)) for s in advice.statements],
-        skipped=[replace(s, reason=HIDDEN) for s in advice.skipped],
+        skipped=[s if s.reason == NO_TABLE else replace(s, reason=HIDDEN) for s in advice.skipped],
         notes=[redact_prose(n) for n in advice.notes],
     )
 

@@ -49,7 +49,6 @@ UNSERVED = {
     "all": ("SELECT id, body FROM log WHERE code > 2", "% of log's rows"),
     "key": ("SELECT body FROM log WHERE id = $1", "log_pkey serves it already"),
     "tiny": ("SELECT * FROM tiny WHERE a = 1", "small"),
-    "none": ("SELECT 1", "reads no table"),
     "empty": ("SELECT * FROM empty WHERE a = 1", "small"),
 }
 
@@ -81,6 +80,8 @@ async def test_no_index_is_an_answer_with_its_reason(db_18: Database, host: Shad
         await conn.close()
     wanted = {k: v[0] for k, v in REWRITTEN.items()} | {k: v[0] for k, v in UNSERVED.items()}
     wanted |= {
+        "none": "SELECT 1",
+        "catalog": "SELECT * FROM pg_class",
         "fresh": "SELECT * FROM fresh WHERE a = 1",
         "served": "SELECT id FROM log WHERE city = 'c7' AND note = 'n1'",
         "plain": "SELECT id FROM log WHERE plain::date = '2026-01-09'",
@@ -98,6 +99,9 @@ async def test_no_index_is_an_answer_with_its_reason(db_18: Database, host: Shad
     for id_, (_, words) in UNSERVED.items():
         assert words in reasons[id_]
     assert "see the rewrites" in reasons["day"]
+    assert {s.id: s.reason for s in advice.skipped} == dict.fromkeys(
+        ("none", "catalog"), "it reads no table of the database"
+    )
     assert "served" not in reasons
     [guess] = [r for r in advice.recommendations if r.table == "fresh"]
     assert "never analysed" in guess.reason
