@@ -121,6 +121,7 @@ class _Series:
     errors: dict[Name, int] = field(default_factory=lambda: {"A": 0, "B": 0})
     first_error: dict[Name, str] = field(default_factory=dict)
     looks: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
     took_rest: bool = False
     missing: Literal["A", "B", "both"] | None = None
     settled: bool = False
@@ -128,7 +129,8 @@ class _Series:
     def record(self) -> TurnsEndpoint:
         return TurnsEndpoint(
             name=self.request.endpoint, run=self.run, quads_planned=self.planned, a_first=list(self.a_first),
-            a_ms=list(self.times["A"]), b_ms=list(self.times["B"]), looks=list(self.looks), took_rest=self.took_rest,
+            a_ms=list(self.times["A"]), b_ms=list(self.times["B"]), looks=list(self.looks),
+            starts=list(self.starts), took_rest=self.took_rest,
             requests_a=self.requests["A"], requests_b=self.requests["B"], errors_a=self.errors["A"],
             errors_b=self.errors["B"], first_error_a=self.first_error.get("A"),
             first_error_b=self.first_error.get("B"), missing=self.missing,
@@ -155,6 +157,7 @@ class Measurement:
         """
         self._sides: dict[Name, Turn] = {"A": a, "B": b}
         self._clients: dict[Name, Client] = {}
+        self._starts = 0
         self._series = [
             _Series(request=r, body=None if r.body is None else json.dumps(r.body).encode()) for r in requests
         ]
@@ -194,20 +197,30 @@ class Measurement:
             self._look(last=True)
         return self._record(over.ended, over.detail)
 
+    @property
+    def _restarts(self) -> bool:
+        return all(s.restarts for s in self._sides.values())
+
     def _looks(self) -> _OverError:
+        before = 0.0
         for number, share in enumerate(self._plan.looks):
-            active = [s for s in self._series if not s.settled]
-            if number == 0 or all(s.restarts for s in self._sides.values()):
-                self._start(first=number == 0)
-            self._warm_up(active, first=number == 0)
-            active = [s for s in active if not s.settled]
-            gc.collect()
-            gc.disable()
-            for series in _spread(active, share):
-                if time.monotonic() >= self._deadline:
-                    return _OverError("budget", f"the time budget of {self._budget_s:g} s was over")
-                self._quad(series)
-            gc.enable()
+            parts = self._plan.starts_per_look
+            for part in range(parts):
+                first = self._starts == 0
+                if first or self._restarts:
+                    self._start(first=first)
+                elif part:
+                    continue  # nothing to start anew: one part is all until the look
+                self._warm_up([s for s in self._series if not s.settled], first=first)
+                gc.collect()
+                gc.disable()
+                until = before + (share - before) * (part + 1) / parts if self._restarts else share
+                for series in _spread([s for s in self._series if not s.settled], until):
+                    if time.monotonic() >= self._deadline:
+                        return _OverError("budget", f"the time budget of {self._budget_s:g} s was over")
+                    self._quad(series)
+                gc.enable()
+            before = share
             last = number == len(self._plan.looks) - 1
             self._look(last=last)
             done = sum(s.settled for s in self._series)
@@ -222,6 +235,7 @@ class Measurement:
 
     def _start(self, *, first: bool) -> None:
         self._hang_up()
+        self._starts += 1
         for name, side in self._sides.items():
             try:
                 side.fresh()
@@ -292,6 +306,7 @@ class Measurement:
             if not s.settled and s.attempted:
                 if not s.looks or len(s.a_first) > s.looks[-1]:
                     s.looks.append(len(s.a_first))
+                    s.starts.append(self._starts)
                 s.took_rest = last
         settled = self._judge(self._record("plan", None))
         for s in self._series:

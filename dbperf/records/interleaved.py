@@ -37,6 +37,8 @@ class TurnsEndpoint(Record, frozen=True, kw_only=True):
     b_ms: list[list[float]] = []
     looks: list[int] = []
     """Complete quads at each look, ascending; the last is the last look's."""
+    starts: list[int] = []
+    """At each look, how often both sides had been started anew."""
     took_rest: bool = False
     """The last look used what was left of the error budget: no further one was possible."""
     requests_a: int = 0

@@ -16,7 +16,7 @@ from dbperf.regress.compare import overall, with_accepted
 from dbperf.regress.judge import Question, Rules, decide, on_scale
 from dbperf.regress.metrics import METRICS, Metric, service_of, tolerance_of
 from dbperf.stats.compare import share_difference
-from dbperf.stats.sequential import block_log_ratios, quads_per_block, sequential_effect, settled
+from dbperf.stats.sequential import block_log_ratios, quads_per_block, sequential_effect, settled, start_error
 
 LATENCIES = ("p50", "p95")
 MOST_LOOKS = 5
@@ -91,11 +91,11 @@ def _questions(e: TurnsEndpoint, rules: Rules) -> list[Question]:
             direction=metric.direction, service=service.name if service else None, tolerance=tolerance, gate=gate,
             evidence="samples", a=None, b=None, on_log_scale=metric.unit != "share",
         )  # fmt: skip
-        found.append(_errors(question, e) if name == "errors" else _latency(question, metric, e))
+        found.append(_errors(question, e) if name == "errors" else _latency(question, metric, e, rules))
     return found
 
 
-def _latency(question: Question, metric: Metric, e: TurnsEndpoint) -> Question:
+def _latency(question: Question, metric: Metric, e: TurnsEndpoint, rules: Rules) -> Question:
     assert metric.q is not None
     quads = e.looks[-1] if e.looks else 0
     a, b = np.array(e.a_ms[:quads]), np.array(e.b_ms[:quads])
@@ -104,7 +104,11 @@ def _latency(question: Question, metric: Metric, e: TurnsEndpoint) -> Question:
     size = quads_per_block(metric.q, e.run)
     looks = [n // size for n in e.looks]
     effect = sequential_effect(
-        block_log_ratios(a, b, metric.q, e.run), looks, max(1, e.quads_planned // size), ended=e.took_rest
+        block_log_ratios(a, b, metric.q, e.run),
+        looks,
+        max(1, e.quads_planned // size),
+        ended=e.took_rest,
+        start_errors=[start_error(n, rules.run_to_run) for n in e.starts],
     )
     per_block = size * 2 * e.run
     reason = None

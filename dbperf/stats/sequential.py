@@ -23,6 +23,11 @@ probability by its weight gives a sequential p-value (A. Liu and K. M. Anderson,
 correction over a family of endpoints; intervals at each look's share are repeated confidence intervals (C. Jennison
 and B. W. Turnbull, JRSS B 51, 1989), valid whenever one stops.
 
+**Processes.** Two processes of the same program differ by some per cent for their whole life (where their memory lies),
+which no number of requests shows. Both sides are therefore started anew several times, and what is left of that
+difference after so many starts widens each look's interval and its probabilities, as an independent normal error of
+known size (`start_error`).
+
 **To calibrate:** `rehearse` plays the whole procedure on simulated times, with no server.
 """
 
@@ -38,6 +43,7 @@ import numpy.typing as npt
 
 from dbperf.stats.bootstrap import holm
 from dbperf.stats.compare import Effect, Verdict, verdict_of
+from dbperf.stats.distributions import normal_quantile
 
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
@@ -45,6 +51,8 @@ ALPHA = 0.01
 """The chance of any false alarm in a family."""
 SPENDING_POWER = 2.0
 QUANTILES = (0.5, 0.95)
+BETWEEN_STARTS = 0.02
+"""Standard deviation of a percentile's logarithm from one process of the same code to the next."""
 LEAST_BLOCKS = 10
 """With fewer a look has no interval: the chance of equal signs alone is 2^-n."""
 
@@ -59,10 +67,17 @@ class Plan:
     """Of each endpoint, at most: 1,200 samples a side with runs of 5."""
     looks: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """Shares of the quads after which one looks."""
+    starts_per_look: int = 2
+    """How often both sides are started anew between two looks."""
 
     def __post_init__(self) -> None:
         ascending = all(a < b for a, b in zip((0.0, *self.looks), self.looks, strict=False))
-        if self.run < 1 or self.quads < 1 or not self.looks or self.looks[-1] != 1.0 or not ascending:
+        if (
+            min(self.run, self.quads, self.starts_per_look) < 1
+            or not self.looks
+            or self.looks[-1] != 1.0
+            or not ascending
+        ):
             raise ValueError("a plan needs runs, quads, and looks that ascend to 1")
 
     @classmethod
@@ -133,8 +148,24 @@ def look_weights(blocks: Sequence[int], planned: int, *, ended: bool) -> list[fl
     return [now - before for before, now in zip([0.0, *spent], spent, strict=False)]
 
 
+def start_error(starts: int, between: float = BETWEEN_STARTS) -> float:
+    """The standard deviation of the log ratio that is left when both sides were started so often, and asked equally
+    much after each start.
+
+    >>> round(start_error(8), 4)
+    0.01
+    """
+    return math.sqrt(2 / starts) * between
+
+
 def sequential_effect(
-    log_ratios: npt.ArrayLike, looks: Sequence[int], planned: int, *, ended: bool, confidence: float = CONFIDENCE
+    log_ratios: npt.ArrayLike,
+    looks: Sequence[int],
+    planned: int,
+    *,
+    ended: bool,
+    start_errors: Sequence[float] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Effect | None:
     """What one series of blocks shows after the looks so far, on the log scale.
 
@@ -142,6 +173,7 @@ def sequential_effect(
         log_ratios: shape (blocks,), in the order in which they were measured.
         looks: at how many blocks one looked, ascending; the last is now.
         planned, ended: see `look_weights`.
+        start_errors: at each look, see `start_error`; none by default.
         confidence: of the interval, over all looks together.
 
     Returns:
@@ -149,18 +181,40 @@ def sequential_effect(
         a decrease); None while there are too few blocks for any interval.
     """
     d = np.asarray(log_ratios, dtype=np.float64)
+    if not looks:
+        return None
     up = down = 1.0
     weights = look_weights(looks, planned, ended=ended)
-    for n, weight in zip(looks, weights, strict=True):
+    errors = start_errors or [0.0] * len(looks)
+    for n, weight, error in zip(looks, weights, errors, strict=True):
         if n < 1 or weight <= 0:
             continue
-        p_up, p_down = signed_rank(d[:n])
+        p_up, p_down = _with_error(*signed_rank(d[:n]), d[:n], error)
         up, down = min(up, p_up / weight), min(down, p_down / weight)
-    found = hodges_lehmann(d[: looks[-1]], tail=(1 - confidence) / 2 * weights[-1]) if looks else None
+    tail = (1 - confidence) / 2 * weights[-1]
+    found = hodges_lehmann(d[: looks[-1]], tail=tail)
     if found is None:
         return None
     estimate, low, high = found
-    return Effect(estimate=estimate, low=low, high=high, p_up=up, p_down=down)
+    reach = -normal_quantile(tail) * errors[-1]
+    return Effect(
+        estimate=estimate, low=estimate - math.hypot(estimate - low, reach),
+        high=estimate + math.hypot(high - estimate, reach), p_up=up, p_down=down,
+    )  # fmt: skip
+
+
+def _with_error(p_up: float, p_down: float, differences: Floats, error: float) -> tuple[float, float]:
+    """The probabilities with an independent normal error: the smaller one as the tail of a normal estimate, whose
+    standard deviation follows from it, and which the error widens."""
+    p = min(p_up, p_down)
+    if error == 0 or p >= 0.5:
+        return p_up, p_down
+    i, j = np.triu_indices(differences.size)
+    estimate = abs(float(np.median((differences[i] + differences[j]) / 2)))
+    sd = -estimate / normal_quantile(p)
+    z = estimate / math.hypot(sd, error)
+    widened = 0.5 * math.erfc(z / math.sqrt(2))
+    return (widened, 1 - widened) if p_up < p_down else (1 - widened, widened)
 
 
 def family_verdicts(
@@ -279,6 +333,7 @@ def rehearse(
     tolerance: float = 0.10,
     alpha: float = ALPHA,
     family: int = 1,
+    between_starts: float = 0.0,
 ) -> Rehearsal:
     """One endpoint measured in turns as `dbperf bench --against` does it, on simulated times.
 
@@ -291,6 +346,8 @@ def rehearse(
         tolerance: relative.
         alpha: the chance of any false "worse".
         family: how many such endpoints share alpha (by Bonferroni here: the others are not simulated).
+        between_starts: by how much simulated processes of the same code differ (standard deviation, log scale). The
+            procedure allows for BETWEEN_STARTS whatever it is.
     """
     plan = plan or Plan()
     per_quad = 4 * plan.run
@@ -299,6 +356,11 @@ def rehearse(
     outer = times[:, (0, 3)].reshape(plan.quads, -1)
     inner = times[:, (1, 2)].reshape(plan.quads, -1)
     a, b = np.where(a_first, outer, inner), np.where(a_first, inner, outer) * factor
+    if between_starts:
+        starts = len(plan.looks) * plan.starts_per_look
+        which = np.minimum(np.arange(plan.quads) * starts // plan.quads, starts - 1)
+        b = b * np.exp(rng.normal(0, math.sqrt(2) * between_starts, starts))[which][:, None]
+    errors = [start_error((k + 1) * plan.starts_per_look) for k in range(len(plan.looks))]
     series = [block_log_ratios(a, b, q, plan.run) for q in quantiles]
     verdicts: list[Verdict] = []
     effects: list[Effect | None] = []
@@ -311,7 +373,9 @@ def rehearse(
             size = quads_per_block(q, plan.run)
             at = [plan.quads_at(k) // size for k in range(look + 1)]
             ended = look == len(plan.looks) - 1
-            effects.append(sequential_effect(d[: at[-1]], at, plan.quads // size, ended=ended))
+            effects.append(
+                sequential_effect(d[: at[-1]], at, plan.quads // size, ended=ended, start_errors=errors[: look + 1])
+            )
         verdicts = family_verdicts(effects, tolerance=limit, alpha=alpha / family)
         if all(settled(e, v, tolerance=limit) for e, v in zip(effects, verdicts, strict=True)):
             break

@@ -62,7 +62,7 @@ def test_both_sides_get_the_same_requests_in_the_coins_order(servers: tuple[Faul
         assert (e.requests_a, e.requests_b, e.errors_a, e.errors_b) == (32, 32, 0, 0)
         assert len(set(e.a_first)) == 2
     assert [len(s.endpoints[0].a_ms) for s in judge.seen] == [4, 8]
-    assert found.endpoints[0].took_rest
+    assert (found.endpoints[0].took_rest, found.endpoints[0].starts) == (True, [1, 1])
 
 
 def test_what_is_settled_is_measured_no_further(servers: tuple[FaultyServer, FaultyServer]) -> None:

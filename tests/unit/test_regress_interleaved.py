@@ -32,6 +32,7 @@ def endpoint(name: str, factor: float = 1.0, *, quads: int = 120, seed: int = 1,
     looks = [n for k in range(4) if (n := Plan().quads_at(k)) < quads] + [quads]
     known = {
         "run": 5, "quads_planned": 120, "a_first": [True] * quads, "looks": looks,
+        "starts": [2 * (k + 1) for k in range(len(looks))],
         "a_ms": a.tolist(), "b_ms": b.tolist(), "requests_a": quads * 10, "requests_b": quads * 10,
     }  # fmt: skip
     return TurnsEndpoint(name=name, **{**known, **fields})
@@ -89,7 +90,7 @@ def test_what_is_clear_is_settled_and_what_is_not_goes_on() -> None:
 
 
 def test_too_few_blocks_are_said_to_be_too_few() -> None:
-    found = turns(endpoint(SEARCH, quads=6, looks=[6], took_rest=True), ended="budget")
+    found = turns(endpoint(SEARCH, quads=6, looks=[6], starts=[2], took_rest=True), ended="budget")
     assert metric(found, f"{SEARCH} p95").verdict == "cant_tell"
     assert "3 blocks of 20 samples" in metric(found, f"{SEARCH} p95").reason
     assert judge(found, RULES, now=NOW).comparison.verdict == "cant_tell"
@@ -109,7 +110,14 @@ def test_what_time_leaves_is_spent_at_the_last_look() -> None:
 
 def test_an_endpoint_that_fails_is_worse_and_settled() -> None:
     broken = endpoint(
-        ANALYZE, quads=0, looks=[0], requests_a=300, requests_b=300, errors_b=300, first_error_b="answered 500"
+        ANALYZE,
+        quads=0,
+        looks=[0],
+        starts=[2],
+        requests_a=300,
+        requests_b=300,
+        errors_b=300,
+        first_error_b="answered 500",
     )
     judged = judge(turns(broken), RULES, now=NOW)
     assert {m.metric: m.verdict for m in judged.comparison.metrics} == {
@@ -122,8 +130,8 @@ def test_an_endpoint_that_fails_is_worse_and_settled() -> None:
 
 def test_an_endpoint_of_one_side_only_is_not_comparable() -> None:
     found = turns(
-        endpoint(ANALYZE), endpoint(SEARCH, quads=0, looks=[], requests_a=0, requests_b=0, missing="B"),
-        endpoint(TREE, quads=0, looks=[], requests_a=0, requests_b=0, missing="both"),
+        endpoint(ANALYZE), endpoint(SEARCH, quads=0, looks=[], starts=[], requests_a=0, requests_b=0, missing="B"),
+        endpoint(TREE, quads=0, looks=[], starts=[], requests_a=0, requests_b=0, missing="both"),
     )  # fmt: skip
     assert metric(found, f"{SEARCH} p95").reason == "only in A"
     result = judge(found, RULES, now=NOW).comparison
@@ -132,7 +140,7 @@ def test_an_endpoint_of_one_side_only_is_not_comparable() -> None:
 
 
 def test_sides_with_different_data_are_not_comparable() -> None:
-    nothing = endpoint(SEARCH, quads=0, looks=[], requests_a=0, requests_b=0)
+    nothing = endpoint(SEARCH, quads=0, looks=[], starts=[], requests_a=0, requests_b=0)
     why = "the sides hold different data: case_bank holds 500 rows against 10,000"
     result = judge(turns(nothing, ended="not_comparable", detail=why), RULES, now=NOW).comparison
     assert result.verdict == "not_comparable"
@@ -166,7 +174,7 @@ def test_every_format_tells_it() -> None:
 
 def test_a_family_needs_more_evidence_than_one_endpoint() -> None:
     """What is shown of one endpoint is not shown among eleven."""
-    narrow = Rules(services=[], overrides={"p50": Tolerance(relative=0.02)})
+    narrow = Rules(services=[], overrides={"p50": Tolerance(relative=0.02)}, run_to_run=0.0)
     one = endpoint(ANALYZE, 1.02, seed=29)
     alone = metric(turns(one), f"{ANALYZE} p50", narrow)
     assert alone.verdict == "worse"
@@ -177,7 +185,18 @@ def test_a_family_needs_more_evidence_than_one_endpoint() -> None:
     assert judge(many, narrow, now=NOW).comparison.family == 11 * 3
 
 
+def test_processes_that_differ_for_their_whole_life_are_allowed_for() -> None:
+    """The more often both sides were started anew, the less of the difference between processes is left."""
+    wide, narrow = (metric(turns(endpoint(SEARCH, starts=[n] * 4)), f"{SEARCH} p50") for n in (1, 16))
+    none = metric(turns(endpoint(SEARCH)), f"{SEARCH} p50", Rules(services=[], overrides={}, run_to_run=0.0))
+    widths = [(m.ci_high or 9) - (m.ci_low or 0) for m in (wide, narrow, none)]
+    assert widths == sorted(widths, reverse=True)
+    slow = metric(turns(endpoint(ANALYZE, 1.12, starts=[1] * 4)), f"{ANALYZE} p50")
+    again = metric(turns(endpoint(ANALYZE, 1.12, starts=[16] * 4)), f"{ANALYZE} p50")
+    assert (slow.p_value or 0) > (again.p_value or 0)
+
+
 def test_the_record_survives_a_round_trip() -> None:
-    found = turns(endpoint(SEARCH, quads=2, looks=[2]))
+    found = turns(endpoint(SEARCH, quads=2, looks=[2], starts=[2]))
     assert parse_document(Interleaved, found.to_json(), source="x") == found
     assert math.isfinite(found.endpoints[0].a_ms[0][0])
