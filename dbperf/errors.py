@@ -7,6 +7,7 @@
     ├── OutputError              3  a folder or file that can't be written
     ├── ServerError              3  a PostgreSQL server that can't be started, stopped or used
     │   ├── ConnectError         3  no connection: host, port, password, database
+    │   │   └── DsnError         2  a connection string that can't be understood
     │   └── CapabilityError      3  an extension, privilege or setting is missing
     ├── PlanError                3  an EXPLAIN output that can't be read
     ├── StatementError           3  a statement that can't be planned, or may not be executed
@@ -73,6 +74,12 @@ class ServerError(DbperfError):
 
 class ConnectError(ServerError):
     """No connection to PostgreSQL."""
+
+
+class DsnError(ConnectError):
+    """A connection string that can't be understood: a slip in an option or a setting, not in a server."""
+
+    exit_code = EXIT_USAGE
 
 
 class CapabilityError(ServerError):

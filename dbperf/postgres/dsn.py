@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from dbperf.errors import ConnectError, did_you_mean
+from dbperf.errors import ConnectError, DsnError, did_you_mean
 
 _HINT = "write it as postgresql://user@host:5432/database; in a password, %40 stands for @, %2F for /, %23 for #"
 
@@ -79,7 +79,8 @@ def resolve(dsn: str, environ: Mapping[str, str] | None = None) -> Address:
         environ: os.environ by default.
 
     Raises:
-        ConnectError: the string can't be understood, or names a service that does not exist.
+        DsnError: the string can't be understood, or names a service that does not exist.
+        ConnectError: the service file can't be read.
     """
     env = os.environ if environ is None else environ
     given = _parse_uri(dsn) if _URI.match(dsn) else _parse_keywords(dsn)
@@ -87,9 +88,7 @@ def resolve(dsn: str, environ: Mapping[str, str] | None = None) -> Address:
     for key, value in given.items():
         name = _ALIASES.get(key, key)
         if name not in _KNOWN:
-            raise ConnectError(
-                f"the connection string has an unknown parameter {key!r}", hint=did_you_mean(key, _KNOWN)
-            )
+            raise DsnError(f"the connection string has an unknown parameter {key!r}", hint=did_you_mean(key, _KNOWN))
         params[name] = {"true": "require", "false": "disable"}.get(value, value) if key == "ssl" else value
     if service := params.get("service") or env.get("PGSERVICE"):
         params = {**_service(service, env), **params}
@@ -102,7 +101,7 @@ def resolve(dsn: str, environ: Mapping[str, str] | None = None) -> Address:
     try:
         timeout_s = float(timeout)
     except ValueError:
-        raise ConnectError(f"connect_timeout {timeout!r} is not a number of seconds") from None
+        raise DsnError(f"connect_timeout {timeout!r} is not a number of seconds") from None
     passed = {k: v for k, v in params.items() if k in _PASSED_ON and v != ""}
     if "host" in passed:
         passed["host"] = ",".join(_bracketed(h) for h in passed["host"].split(","))
@@ -134,9 +133,7 @@ def _where(params: Mapping[str, str], env: Mapping[str, str], user: str | None) 
 def _check_ports(ports: str) -> None:
     for port in filter(None, ports.split(",")):
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise ConnectError(
-                f"the connection string's port {_short(port)} is not a number from 1 to 65535", hint=_HINT
-            )
+            raise DsnError(f"the connection string's port {_short(port)} is not a number from 1 to 65535", hint=_HINT)
 
 
 def _short(text: str) -> str:
@@ -148,7 +145,7 @@ def _parse_uri(dsn: str) -> dict[str, str]:
     scheme, _, rest = dsn.strip().partition("://")
     # SQLAlchemy writes the driver into the scheme.
     if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
-        raise ConnectError(f"{mask_dsn(dsn)!r} is not a PostgreSQL connection string", hint=_HINT)
+        raise DsnError(f"{mask_dsn(dsn)!r} is not a PostgreSQL connection string", hint=_HINT)
     authority_and_path, question, query = rest.partition("?")
     # The last @, because passwords with an unescaped @ are common and host names with one do not exist.
     auth, at, place = authority_and_path.rpartition("@")
@@ -162,7 +159,7 @@ def _parse_uri(dsn: str) -> dict[str, str]:
         for spec in hosts.split(","):
             m = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", spec)
             if m is None:
-                raise ConnectError(f"{mask_dsn(dsn)!r} names no usable host", hint=_HINT)
+                raise DsnError(f"{mask_dsn(dsn)!r} names no usable host", hint=_HINT)
             names.append(unquote(m[1]))
             ports.append(unquote(m[2] or ""))
         params["host"] = ",".join(names)
@@ -170,13 +167,13 @@ def _parse_uri(dsn: str) -> dict[str, str]:
             params["port"] = ",".join(p or "5432" for p in ports)
     if database:
         if "#" in database:
-            raise ConnectError(f"{mask_dsn(dsn)!r} has a # in it", hint=_HINT)
+            raise DsnError(f"{mask_dsn(dsn)!r} has a # in it", hint=_HINT)
         params["dbname"] = unquote(database)
     if question and query:
         try:
             pairs = parse_qsl(query, strict_parsing=True, keep_blank_values=True)
         except ValueError:
-            raise ConnectError(f"{mask_dsn(dsn)!r} has a parameter without a value", hint=_HINT) from None
+            raise DsnError(f"{mask_dsn(dsn)!r} has a parameter without a value", hint=_HINT) from None
         params |= dict(pairs)
     return {k: v for k, v in params.items() if v}
 
@@ -187,7 +184,7 @@ def _parse_keywords(dsn: str) -> dict[str, str]:
     while at < len(text):
         m = _KEYWORD.match(text, at)
         if m is None:
-            raise ConnectError(f"{mask_dsn(text)!r} is not a connection string", hint=_HINT)
+            raise DsnError(f"{mask_dsn(text)!r} is not a connection string", hint=_HINT)
         value = m[2][1:-1] if m[2].startswith("'") else m[2]
         params[m[1]] = re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
         at = m.end()
@@ -212,4 +209,4 @@ def _service(name: str, env: Mapping[str, str]) -> dict[str, str]:
         if parser.has_section(name):
             return dict(parser[name])
     known = ", ".join(map(str, files))
-    raise ConnectError(f"there is no service {name!r} in {known}", hint="services are [sections] of that file")
+    raise DsnError(f"there is no service {name!r} in {known}", hint="services are [sections] of that file")

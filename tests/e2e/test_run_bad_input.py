@@ -46,7 +46,7 @@ def check(stderr: str, message: str, hint: str) -> None:
         (("--url", "http://127.0.0.1:9"), 3, "127.0.0.1:9", ""),
         (("--dsn", "postgresql://h.invalid/d", "--i-know-this-is-not-production"), 3, "h.invalid", ""),
         (("--dsn", "postgresql://127.0.0.1:9/d"), 3, "127.0.0.1", ""),
-        (("--dsn", "mysql://127.0.0.1/d"), 3, "mysql", "postgresql://"),
+        (("--dsn", "mysql://127.0.0.1/d"), 2, "mysql", "postgresql://"),
     ],
 )
 def test_what_does_not_fit_is_one_line(

@@ -129,18 +129,18 @@ def test_doctor_starts_a_server_for_itself_and_leaves_none(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dsn", "message"),
+    ("dsn", "code", "message"),
     [
-        ("postgresql://me:hunter2@no-such-host.invalid/app", "there is no such host"),
-        ("postgresql://me:hunter2@127.0.0.1:1/app", "connection refused"),
-        ("postgresql://me:hun/ter2", "is not a number from 1 to 65535"),
-        ("mysql://me:hunter2@db/app", "not a PostgreSQL connection string"),
-        ("host=db passwort=hunter2", "unknown parameter 'passwort'"),
+        ("postgresql://me:hunter2@no-such-host.invalid/app", 3, "there is no such host"),
+        ("postgresql://me:hunter2@127.0.0.1:1/app", 3, "connection refused"),
+        ("postgresql://me:hun/ter2", 2, "is not a number from 1 to 65535"),
+        ("mysql://me:hunter2@db/app", 2, "not a PostgreSQL connection string"),
+        ("host=db passwort=hunter2", 2, "unknown parameter 'passwort'"),
     ],
 )
-def test_bad_connections_end_in_one_line_a_hint_and_3(home: Path, dsn: str, message: str) -> None:
+def test_bad_connections_end_in_one_line_a_hint_and_a_code(home: Path, dsn: str, code: int, message: str) -> None:
     done = dbperf(home, "doctor", "--dsn", dsn)
-    assert done.returncode == 3
+    assert done.returncode == code
     assert done.stdout == ""
     assert message in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("dbperf: ")]

@@ -60,6 +60,7 @@ def test_an_unescaped_at_sign_in_a_password_is_understood() -> None:
 def test_a_broken_string_is_one_clear_line(dsn: str, message: str) -> None:
     with pytest.raises(ConnectError, match=message) as e:
         resolve(dsn, {})
+    assert e.value.exit_code == 2
     assert "\n" not in e.value.message
     assert "cret" not in e.value.message
 
