@@ -116,7 +116,7 @@ def finish(
         write_atomic(keep_in / FILE_NAME, render_markdown(result).encode())
     match format_:
         case "text":
-            text = render_text(result, everything=everything)
+            text = render_text(result, everything=everything, width=terminal_width(output))
         case "markdown":
             text = render_markdown(result)
         case "junit":
@@ -153,3 +153,11 @@ def _share(text: str) -> float:
     if not 0 <= value < 1:
         raise UsageError(f"--run-to-run {text!r} is not a share", hint="write it as 2% or 0.02")
     return value
+
+
+def terminal_width(output: Path | None) -> int | None:
+    """Characters of the terminal that will show the text; None where a file or a program takes it."""
+    import shutil
+    import sys
+
+    return shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None

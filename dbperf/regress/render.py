@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from textwrap import wrap
 
 from dbperf.records.comparison import Comparison, MetricComparison, Side
 from dbperf.regress.words import OVERALL, VERDICTS, aligned, change, groups, quantity, summary_line, visible
 
 FILE_NAME = "regression-analysis.md"
+_SHORT = {"requests_per_s": "req/s"}
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#])")
 
 
-def render_text(comparison: Comparison, *, everything: bool = False) -> str:
-    """A table; metrics that do not gate and have not changed are left out unless `everything`."""
+def render_text(comparison: Comparison, *, everything: bool = False, width: int | None = None) -> str:
+    """A table; metrics that do not gate and have not changed are left out unless `everything`.
+
+    `width` is the terminal's, in characters: where one line a metric does not fit, endpoints become headings, and long
+    sentences are wrapped. None (a file, a pipe) keeps a metric on a line, so that it can be searched for.
+    """
     shown = [m for m in comparison.metrics if everything or m.gate or m.verdict in ("worse", "not_comparable")]
     rows = [["metric", "A", "B", "B / A", "verdict"]]
     rows += [
         [visible(m.name), quantity(m.a, m.unit), quantity(m.b, m.unit), change(m), _verdict(m)]
         for m in sorted(shown, key=_order)
     ]
-    lines = [f"A: {_side(comparison.a)}", f"B: {_side(comparison.b)}", "", *aligned(rows, right=(1, 2)), ""]
+    table = aligned(rows, right=(1, 2))
+    if width is not None and max(map(len, table)) > width:
+        table = _grouped(sorted(shown, key=_order))
+    lines = [f"A: {_side(comparison.a)}", f"B: {_side(comparison.b)}", "", *table, ""]
+    head = len(lines)
     for m in sorted(shown, key=_order):
         if m.verdict in ("worse", "cant_tell", "not_comparable"):
             extra = f" [accepted until {m.accepted.until}: {visible(m.accepted.reason)}]" if m.accepted else ""
             lines.append(f"{VERDICTS[m.verdict]}: {visible(m.name)}: {visible(m.reason)}{extra}")
     lines += [f"note: {visible(n)}" for n in comparison.notes]
-    return "\n".join([*lines, summary_line(comparison)]) + "\n"
+    lines.append(summary_line(comparison))
+    if width is not None:
+        wrapped = (wrap(line, max(width, 20), subsequent_indent="  ") or [""] for line in lines[head:])
+        lines = [*lines[:head], *(part for parts in wrapped for part in parts)]
+    return "\n".join(lines) + "\n"
+
+
+def _grouped(metrics: Sequence[MetricComparison]) -> list[str]:
+    """A heading for each endpoint, in the order of its gravest metric, and a line for each metric below it."""
+    rows = [["", "A", "B", "B / A", "verdict"]]
+    by_endpoint: dict[str, list[MetricComparison]] = {}
+    for m in metrics:
+        by_endpoint.setdefault(m.name.removesuffix(f" {m.metric}"), []).append(m)
+    for found in by_endpoint.values():
+        rows += [
+            [_SHORT.get(m.metric, visible(m.metric)), quantity(m.a, m.unit), quantity(m.b, m.unit), change(m),
+             _verdict(m)] for m in found
+        ]  # fmt: skip
+    first, *body = aligned(rows, right=(1, 2))
+    lines, rest = [f"  {first}"], iter(body)
+    for endpoint, found in by_endpoint.items():
+        lines += [visible(endpoint), *(f"  {next(rest)}" for _ in found)]
+    return lines
 
 
 def render_markdown(comparison: Comparison) -> str:

@@ -103,8 +103,13 @@ def change_summary(c: ChangesReport) -> str:
 
 
 def shown_changes(c: ChangesReport) -> tuple[list[tuple[int, MetricComparison]], list[tuple[int, MetricComparison]]]:
-    """The metrics with their numbers from 1: those worth a row at once (changed, accepted, or gating and open), and
-    the rest."""
+    """The metrics with their numbers from 1: those worth a row at once (changed, accepted, or gating and open with
+    figures on both sides), and the rest."""
     numbered = list(enumerate(c.metrics, 1))
-    told = [(i, m) for i, m in numbered if m.verdict in ("worse", "better") or (m.gate and m.verdict == "cant_tell")]
+    told = [
+        (i, m)
+        for i, m in numbered
+        if m.verdict in ("worse", "better")
+        or (m.gate and m.verdict == "cant_tell" and m.a is not None and m.b is not None)
+    ]
     return told, [x for x in numbered if x not in told]

@@ -332,6 +332,21 @@ def test_every_output_tells_the_same(tmp_path: Path) -> None:
     )
 
 
+def test_a_terminal_of_80_columns_gets_no_line_that_is_longer(tmp_path: Path) -> None:
+    names = {"GET /taxonomy/{taxonomy_version}/tree/of/a/long/path": lognormal(500), A: lognormal(500, seed=3)}
+    b_values = {k: slower(v, 1.4) for k, v in names.items()}
+    result = compare(side(tmp_path / "a", names), side(tmp_path / "b", b_values), rules())
+    wide, narrow = render_text(result), render_text(result, width=80)
+    table = narrow.split("\n\n")[1].splitlines()
+    assert max(map(len, wide.splitlines())) > 80
+    assert all(len(line) <= 80 for line in [*table, *narrow.split("\n\n")[2].splitlines()])
+    assert table[1].startswith("GET /taxonomy/")
+    assert sum(line.startswith("  p95 ") for line in table) == 2
+    shown = [m for m in result.metrics if m.gate or m.verdict in ("worse", "not_comparable")]
+    assert len(table) == 1 + 2 + len(shown), "a head, two endpoints, and every metric"
+    assert render_text(result, width=400).split("\n\n")[1] == wide.split("\n\n")[1]
+
+
 def test_the_same_data_give_the_same_result(tmp_path: Path) -> None:
     a, b = side(tmp_path / "a", {A: lognormal(500)}), side(tmp_path / "b", {A: lognormal(500, seed=2)})
     assert compare(a, b, rules(), now=NOW).to_json() == compare(a, b, rules(), now=NOW).to_json()
