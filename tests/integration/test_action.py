@@ -236,3 +236,13 @@ def test_the_weekly_load_is_compared_with_the_last_one(tmp_path: Path, before: s
     said = (tmp_path / "out").read_text() if (tmp_path / "out").exists() else ""
     assert said == ("regression=true\n" if before == "fast" else "")
     assert (tmp_path / "reports" / "load" / "comparison.json").exists() == (before is not None)
+
+
+def test_the_page_tells_every_input_and_no_other() -> None:
+    page = (ROOT / "docs" / "action.md").read_text(encoding="utf-8")
+    table = page.partition("| input | |")[2].partition("\n\n")[0]
+    inputs = YAML(typ="safe").load((ACTION / "action.yml").read_text())["inputs"].keys()
+    told = {name for row in table.splitlines() for name in re.findall(r"`([\w-]+)`", row.split("|")[1] if row else "")}
+    assert told | {"dbperf", "run"} == set(inputs), "dbperf and run are for special cases"
+    example = page.partition("```yaml")[2].partition("```")[0]
+    assert set(YAML(typ="safe").load(example)["jobs"]["performance"]["steps"][0]["with"]) <= inputs

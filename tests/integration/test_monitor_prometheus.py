@@ -154,7 +154,7 @@ def _prometheus(exporter: str, folder: Path) -> Iterator[str]:
     config = folder / "prometheus.yml"
     target = urllib.parse.urlsplit(exporter).netloc
     config.write_text(
-        "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
+        "global: {scrape_interval: 2s, evaluation_interval: 1s}\n"
         f"rule_files: ['{RULES}']\n"
         f"scrape_configs: [{{job_name: dbperf, static_configs: [{{targets: ['{target}']}}]}}]\n"
     )
@@ -197,7 +197,11 @@ def test_everything_in_the_reference_is_exported_and_nothing_else(stack: Stack) 
 
 
 def test_its_targets_are_up_and_its_rules_are_healthy(stack: Stack) -> None:
-    assert [t["health"] for t in stack.ask("targets")["activeTargets"]] == ["up"]
+    def targets() -> list[str]:
+        return [t["health"] for t in stack.ask("targets")["activeTargets"]]
+
+    # A busy machine may miss a scrape: Prometheus waits no longer for one than until the next.
+    assert eventually(lambda: targets() == ["up"], 60), targets()
 
     def health() -> set[str]:
         return {rule["health"] for group in stack.ask("rules")["groups"] for rule in group["rules"]}
@@ -208,7 +212,7 @@ def test_its_targets_are_up_and_its_rules_are_healthy(stack: Stack) -> None:
     alerts = {"ServiceLevelBurnsFast": "n-plus-one", "NPlusOne": "n-plus-one"}
     for alert, endpoint in alerts.items():
         query = f'ALERTS{{alertname="{alert}", alertstate="firing", endpoint="GET /{endpoint}"}}'
-        assert eventually(lambda query=query: bool(stack.values(query)), 60), alert  # type: ignore[misc]  # a lambda
+        assert eventually(lambda query=query: bool(stack.values(query)), 90), alert  # type: ignore[misc]  # a lambda
 
 
 def test_every_query_of_the_dashboards_returns_data(stack: Stack) -> None:
