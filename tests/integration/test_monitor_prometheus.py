@@ -32,6 +32,7 @@ from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "monitor" / "prometheus" / "rules.yml"
+pytestmark = pytest.mark.timeout(400)  # the fixture starts five programs, which a busy machine takes long for
 SUITE = """
 name = "shop"
 [[stages]]
@@ -94,7 +95,7 @@ def stack(server_18: PgServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (folder / "runs").mkdir()
     with ExitStack() as stack:
         stack.callback(server_18.psql, f"DROP DATABASE {name} WITH (FORCE)")
-        app = stack.enter_context(_application(server_18.dsn(name), folder / "traces"))
+        server = stack.enter_context(_application(server_18.dsn(name), folder / "traces"))
         exporter = stack.enter_context(
             started(
                 "serve", "--dsn", server_18.dsn(name), "--port", "0", "--every", "1s", "--traces", "traces",
@@ -104,25 +105,27 @@ def stack(server_18: PgServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert exporter.stdout is not None
         url = exporter.stdout.readline().strip()
         prometheus = stack.enter_context(_prometheus(url, folder))
+        assert server.stderr is not None
+        line = next((line for line in server.stderr if "running on" in line), None)
+        assert line is not None, "uvicorn did not start"
+        app = line.split("running on ")[1].split()[0]
         stack.enter_context(server_18.sleeping())
         stack.enter_context(_asked(app))
         one = Stack(url, prometheus, app, env, folder)
-        assert eventually(lambda: one.values("dbperf_up") == [1.0], 60), (folder / "prometheus.log").read_text()
+        assert eventually(lambda: one.values("dbperf_up") == [1.0], 120), (folder / "prometheus.log").read_text()
         one.load()
         yield one
 
 
 @contextmanager
-def _application(dsn: str, traces: Path) -> Iterator[str]:
+def _application(dsn: str, traces: Path) -> Iterator[subprocess.Popen[str]]:
+    """uvicorn on a free port, which it says when it has started."""
     env = {**os.environ, "TRACED_APP_DSN": dsn}
     env |= traced("tests.support.traced_app:from_environment", traces, factory=True)
     command = [sys.executable, "-m", "uvicorn", "--factory", FACTORY, "--port", "0", "--no-access-log"]
     with subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
         try:
-            assert server.stderr is not None
-            line = next((line for line in server.stderr if "running on" in line), None)
-            assert line is not None, "uvicorn did not start"
-            yield line.split("running on ")[1].split()[0]
+            yield server
         finally:
             server.send_signal(signal.SIGTERM)
             server.communicate()
