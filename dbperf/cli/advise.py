@@ -149,6 +149,11 @@ async def _advise(
         _stop_on_interrupt(advisor)
         advice = await advisor.run()
         notes = [f"{n.object}: {n.reason}" for n in ready.notes]
+    said = {f"{n.object}: {n.reason}" for n in catalog.notes}
+    notes = list(dict.fromkeys([*advice.notes, *notes]))
+    for line in notes:
+        if line not in said:
+            typer.echo(f"  {line}", err=True)
     return msgspec.structs.replace(advice, notes=notes)
 
 

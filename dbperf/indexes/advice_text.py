@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbperf.records.advice import Advice
+from dbperf.records.advice import OVER_LIMITS, Advice
 from dbperf.units import format_bytes, format_seconds, format_share
 
 _BARS = 40
@@ -25,7 +25,7 @@ def _text(advice: Advice) -> Iterator[str]:
             yield "   an UPDATE of the workload changes its columns: it can't be a HOT update any more"
     if not advice.recommendations:
         yield ""
-        yield "No index is worth its size and maintenance for this workload."
+        yield _none(advice)
     if len(advice.curve) > 1:
         yield ""
         yield "cost against size (each line is the best set of that size)"
@@ -53,6 +53,12 @@ def _otherwise(advice: Advice) -> Iterator[str]:
     yield from _listed("write otherwise: no index mends these", _rewrites(advice))
     unserved = _unserved(advice)
     yield from _listed(f"no index for {len(unserved)} statements", unserved)
+
+
+def _none(advice: Advice) -> str:
+    if any(x.reason == OVER_LIMITS for x in advice.rejected):
+        return "No index that helps fits the budget or the limits: see the curve for what one needs."
+    return "No index is worth its size and maintenance for this workload."
 
 
 def _rewrites(advice: Advice) -> list[str]:
@@ -94,7 +100,7 @@ def as_markdown(advice: Advice) -> str:
             cells = (f"`{r.create_sql}`", format_share(r.gain), format_bytes(r.size_bytes), r.reason)
             lines.append(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |")
     else:
-        lines.append("No index is worth its size and maintenance for this workload.")
+        lines.append(_none(advice))
     if advice.statistics:
         lines += ["", "**Extended statistics** (a wrong estimate is the cause, not a missing index)", ""]
         lines += [f"- `{e.create_sql}` – {e.reason}" for e in advice.statistics]

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbperf.indexes import candidates as make
+from dbperf.indexes.affected import affected_notes
+from dbperf.indexes.clauses import StatementUse
 from dbperf.indexes.costs import Names, Planned
 from dbperf.indexes.no_index import no_index
 from dbperf.indexes.search import Point
 from dbperf.indexes.statistics_advice import statistics_advice
 from dbperf.indexes.writes import blocks_hot
-from dbperf.records.advice import Advice, BudgetPoint, IndexSpec, Recommendation, Rejected, StatementCost
+from dbperf.records.advice import OVER_LIMITS, Advice, BudgetPoint, IndexSpec, Recommendation, Rejected, StatementCost
 from dbperf.records.shadow import Index, Relation
 from dbperf.units import format_share
 
@@ -61,9 +63,19 @@ def build_advice(advisor: Advisor, chosen: Point, points: Sequence[Point], *, co
         redundant=_redundant(advisor),
         rewrites=without.rewrites,
         statistics=statistics_advice(advisor.workload.plans, advisor.source, advisor.catalog),
-        notes=[f"{n.object}: {n.reason}" for n in advisor.catalog.notes],
+        notes=[f"{n.object}: {n.reason}" for n in advisor.catalog.notes] + _misled(advisor),
         complete=complete,
     )
+
+
+def _misled(advisor: Advisor) -> list[str]:
+    """The target's own planner has all statistics."""
+    if advisor.planner.name == "hypopg":
+        return []
+    uses: dict[str, list[StatementUse]] = {}
+    for s in advisor.statements:
+        uses.setdefault(s.id, []).append(advisor.uses[s.key])
+    return affected_notes(advisor.catalog, uses)
 
 
 def _statement_costs(advisor: Advisor, names: Names) -> list[StatementCost]:
@@ -206,7 +218,7 @@ def _rejected(advisor: Advisor, chosen: Point, points: Sequence[Point]) -> list[
         elif any(make.prefix_of(spec, c) for c in chosen_specs):
             reason = "a chosen index begins with the same keys"
         elif name in over:
-            reason = "it does not fit the budget or the limits"
+            reason = OVER_LIMITS
         else:
             reason = "chosen indexes do its work, or it gains less than the noise of the statistics"
         found.append(Rejected(sql=spec.create_sql("…"), table=f"{spec.schema}.{spec.table}", reason=reason))

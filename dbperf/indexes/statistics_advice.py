@@ -8,11 +8,12 @@ function of a column wants statistics of the expression (PostgreSQL's manual, "E
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from dbperf.indexes.affected import defined
 from dbperf.indexes.rewrites import facts_of
 from dbperf.plans.expressions import compared
 from dbperf.plans.fingerprint import literals_masked, shape
@@ -118,24 +119,11 @@ def _bare(name: str) -> str:
 
 def _exists(wanted: _Wanted, relation: Relation, catalog: Catalog) -> bool:
     """Whether an object has these statistics already: then ANALYZE or a larger target is what is missing."""
-    numbers = {c.number for c in relation.columns if c.name in wanted.targets}
-    names = {o.name: o.sql for o in catalog.objects if o.kind == "statistics"}
-    for s in catalog.extended_statistics:
-        sql = names.get(f"{quoted(s.schema)}.{quoted(s.name)}", "")
-        on = re.search(r"\bFROM\s+(.*)$", sql)
-        if on is None or on[1].strip() not in _spellings(relation):
-            continue
-        has = {"ndistinct": s.n_distinct, "dependencies": s.dependencies, "mcv": s.has_mcv or None}
-        if wanted.kinds and numbers <= set(s.keys) and all(has[k] is not None for k in wanted.kinds):
-            return True
-        if not wanted.kinds and s.has_expressions and wanted.targets[0] in sql:
-            return True
-    return False
-
-
-def _spellings(relation: Relation) -> Iterator[str]:
-    yield f"{quoted(relation.schema)}.{quoted(relation.name)}"
-    yield quoted(relation.name)
+    return any(
+        d.relation is relation
+        and ((set(wanted.targets) <= d.columns and set(wanted.kinds) <= d.kinds) if wanted.kinds else d.expressions)
+        for d in defined(catalog)
+    )
 
 
 def _advice(seen: Sequence[_Seen]) -> StatisticsAdvice:

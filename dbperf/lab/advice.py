@@ -26,7 +26,7 @@ async def advise_on(directory: RunDirectory, dsn: str) -> Advice:
     async with shadow_planner(catalog) as planner:
         advice = await advise(catalog, workload, planner, Request(time_limit_s=TIME_LIMIT_S))
         notes = [f"{n.object}: {n.reason}" for n in planner.notes]
-    return msgspec.structs.replace(advice, notes=[*advice.notes, *notes])
+    return msgspec.structs.replace(advice, notes=list(dict.fromkeys([*advice.notes, *notes])))
 
 
 def advice_words(advice: Advice) -> str:

@@ -201,6 +201,8 @@ class _Reader:
                 if r["readable"] and not r["row_security"]:
                     why = "none were collected; run ANALYZE"
                 self.note(name, f"no column statistics: {why}")
+            elif hidden := [c["name"] for c in columns.get(r["oid"], []) if not c["readable"]]:
+                self.note(name, f"no statistics of {', '.join(hidden)}: the role may not SELECT these columns")
         return Relation(
             schema=r["schema"],
             name=r["name"],

@@ -142,6 +142,7 @@ class StatementCost(Record, frozen=True, kw_only=True):
     text: str | None = None
 
 
+OVER_LIMITS = "it does not fit the budget or the limits"
 NO_TABLE = "it reads no table of the database"
 """Why what drivers ask of the catalog is left out: nothing is missing then."""
 

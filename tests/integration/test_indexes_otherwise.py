@@ -170,3 +170,72 @@ async def test_statistics_where_the_estimate_is_the_cause(db: Database, host: Sh
         await conn.close()
     assert not read_plans(json.dumps(json.loads(text)))[0].analyzed
     assert msgspec.json.decode(first.to_json())["statistics"][0]["rows"] > 0
+
+
+LONG = "Größe_" + "x" * 55
+"""63 bytes, the longest name there is."""
+
+
+async def test_what_can_not_be_seen_is_said_and_the_rest_advised(db: Database, host: ShadowHost) -> None:
+    role = f"{db.name}_some"
+    long_column = LONG[:-1] + "y"
+    assert len(LONG.encode()) == len(long_column.encode()) == 63
+    db.psql(f"""
+        CREATE TABLE "{LONG}" (id int, "{long_column}" int, secret text);
+        INSERT INTO "{LONG}" SELECT i, i % 9000, 's' || i % 3 FROM generate_series(1, 30000) i;
+        CREATE TABLE pair (a int, b int, c int);
+        INSERT INTO pair SELECT i % 100, i % 100, i FROM generate_series(1, 30000) i;
+        CREATE STATISTICS both_of (mcv, dependencies) ON a, b FROM pair;
+        CREATE ROLE {role} LOGIN;
+        GRANT SELECT (id, "{long_column}") ON "{LONG}" TO {role}; GRANT SELECT ON pair TO {role};
+    """)
+    db.psql("VACUUM ANALYZE")
+    other = await asyncpg.connect(db.dsn)
+    try:
+        await other.execute("CREATE TEMP TABLE scratch (a int)")
+        conn = await asyncpg.connect(db.server.dsn(db.name, role))
+        try:
+            catalog = await read_catalog(conn, source="test")
+            everything = await read_catalog(other, source="test")
+        finally:
+            await conn.close()
+    finally:
+        await other.close()
+    workload = checked(
+        WorkloadStatement(id=k, text=v)
+        for k, v in {
+            "long": f'SELECT id FROM "{LONG}" WHERE "{long_column}" = 77',
+            "hidden": f"SELECT id FROM \"{LONG}\" WHERE secret = 's1'",
+            "pair": "SELECT c FROM pair WHERE a = 5 AND b = 5",
+            "one": "SELECT c FROM pair WHERE a = 5",
+            "temp": "SELECT * FROM scratch WHERE a = 1",
+            "utility": "VACUUM pair",
+            "huge": f"SELECT '{'x' * (10 << 20)}' FROM pair",
+        }.items()
+    )
+    async with planner_for(host, catalog) as planner:
+        advice = await advise(catalog, workload, planner)
+        none = await advise(catalog, workload, planner, Request(budget_bytes=8192, max_indexes=5))
+    async with planner_for(host, everything) as planner:
+        owned = await advise(everything, workload, planner, Request(max_indexes=0))
+    db.psql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    reasons = {s.id: s.reason for s in advice.skipped}
+    assert set(reasons) == {"temp", "utility", "huge"}
+    assert "scratch" in reasons["temp"]
+    assert "longer than 1 MB" in reasons["huge"]
+    assert {s.id for s in advice.statements} == {"long", "hidden", "pair", "one"}
+    notes = "; ".join(advice.notes)
+    assert "no statistics of secret: the role may not SELECT these columns" in notes
+    # pg_stats_ext shows rows to a table's owner only; the superuser's copy lacks the list of combinations.
+    assert (
+        "public.both_of: without its data, which only the table's owner is shown, estimates of pair may be off" in notes
+    )
+    assert "public.both_of: without its most common value combinations estimates of pair may be off" in owned.notes
+    [made] = [r for r in advice.recommendations if r.table == LONG and "long" in r.statements]
+    assert len(made.name.encode()) <= 63
+    db.psql(made.create_sql)
+    db.psql(made.drop_sql)
+    # A budget that holds nothing is told from a workload that needs nothing.
+    assert none.recommendations == []
+    assert "No index that helps fits the budget" in as_text(none)
+    assert "No index that helps fits the budget" in as_markdown(none)

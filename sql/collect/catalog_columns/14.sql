@@ -3,6 +3,7 @@ SELECT a.attrelid::int8 AS oid, a.attnum::int4 AS number, a.attname AS name,
        format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
        CASE WHEN a.atthasdef THEN pg_get_expr(d.adbin, d.adrelid) END AS "default",
        a.attgenerated::text AS generated, a.attidentity::text AS identity, a.attislocal AS is_local,
+       has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS readable,
        CASE WHEN a.attcollation <> t.typcollation
             THEN (SELECT quote_ident(cn.nspname) || '.' || quote_ident(co.collname)
                   FROM pg_collation co JOIN pg_namespace cn ON cn.oid = co.collnamespace
