@@ -11,16 +11,22 @@ from dbperf.records.base import read_document
 from dbperf.records.baseline import Baseline
 from dbperf.records.benchmarks import Benchmark, Benchmarks, CustomFigures
 from dbperf.records.comparison import Conditions, Machine, Measurement, Side
+from dbperf.records.interleaved import Interleaved, TurnsEndpoint
 from dbperf.records.load import EndpointLoad, Load, StageLoad
 from dbperf.records.run import Host, Manifest
 from dbperf.records.rundir import RunDirectory
 from dbperf.regress.checks import check, check_clock
 from dbperf.regress.compare import Figures
 from dbperf.regress.targets import target_name
+from dbperf.stats.bootstrap import block_length
+from dbperf.stats.samples import BENCH_QUANTILES, sample_quantile
+
+IN_TURNS = "in turns"
+"""The stage of figures that were measured in turns with another side."""
 
 
 def read_run(path: Path) -> Figures:
-    """The figures of a run directory: its load, its benchmarks and its custom figures.
+    """The figures of a run directory: its load, its benchmarks, side B of turns, its custom figures.
 
     Raises:
         RecordError: it can't be read, holds no figures, or figures that can't be.
@@ -43,6 +49,9 @@ def read_run(path: Path) -> Figures:
                 continue
             measurements.append(benchmark_measurement(run.manifest, b, database=benchmarks.database))
             notes += [f"{b.name}: {w}" for w in b.quality.warnings]
+    if (turns := run.maybe(Interleaved)) is not None:
+        own = [_own_side(run.manifest, turns, e) for e in turns.endpoints]
+        measurements += [x for x in own if x is not None]
     if (custom := run.maybe(CustomFigures)) is not None:
         conditions = conditions_of(run.manifest)
         measurements.append(Measurement(subject=custom.subject, conditions=conditions, custom=custom.figures))
@@ -113,6 +122,21 @@ def benchmark_measurement(manifest: Manifest, b: Benchmark, *, database: str | N
     return Measurement(
         subject=b.name, conditions=conditions, quantiles=b.quantiles, samples_ms=samples, custom=b.custom
     )
+
+
+def _own_side(manifest: Manifest, turns: Interleaved, e: TurnsEndpoint) -> Measurement | None:
+    """Side B of an endpoint that was measured in turns: what the run was about. None where nothing was."""
+    samples = [ms for quad in e.b_ms for ms in quad]
+    if not samples:
+        return None
+    conditions = conditions_of(manifest)
+    if turns.scale is not None:  # only the reference target has one
+        conditions = msgspec.structs.replace(conditions, target=target_name("", reference=True), scale=turns.scale)
+    quantiles = [sample_quantile(samples, q, block=block_length(samples)) for q in BENCH_QUANTILES]
+    return Measurement(
+        subject=e.name, stage=IN_TURNS, conditions=conditions, requests=e.requests_b, errors=e.errors_b,
+        quantiles=quantiles, samples_ms=samples,
+    )  # fmt: skip
 
 
 def _endpoint(manifest: Manifest, stage: StageLoad, e: EndpointLoad) -> Measurement:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -14,10 +15,15 @@ import pytest
 from dbperf.records.base import parse_document
 from dbperf.records.comparison import Accepted, MetricComparison, Service, Tolerance
 from dbperf.records.interleaved import Interleaved, TurnsEndpoint, TurnsSide
+from dbperf.records.run import Host, Manifest
+from dbperf.records.rundir import RunDirectory
+from dbperf.regress.baseline import promote
+from dbperf.regress.compare import compare
 from dbperf.regress.interleaved import judge
 from dbperf.regress.judge import Rules
 from dbperf.regress.junit import render_junit
 from dbperf.regress.render import render_markdown, render_text
+from dbperf.regress.sources import read_side
 from dbperf.stats.sequential import Plan
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -194,6 +200,29 @@ def test_processes_that_differ_for_their_whole_life_are_allowed_for() -> None:
     slow = metric(turns(endpoint(ANALYZE, 1.12, starts=[1] * 4)), f"{ANALYZE} p50")
     again = metric(turns(endpoint(ANALYZE, 1.12, starts=[16] * 4)), f"{ANALYZE} p50")
     assert (slow.p_value or 0) > (again.p_value or 0)
+
+
+def run_with(path: Path, factor: float, seed: int) -> Path:
+    """A run directory whose side B has such times."""
+    manifest = Manifest(
+        name="bench", status="complete", provenance="measured", started_at=NOW, dbperf_version="1", command=["bench"],
+        pid=1, host=Host(hostname="h", system="Linux 6 x86_64", python_version="3", cpu_count=2, memory_bytes=1),
+    )  # fmt: skip
+    run = RunDirectory.create(path, manifest)
+    run.write(turns(endpoint(ANALYZE, factor, seed=seed), scale="smoke"))
+    return run.path
+
+
+def test_twelve_percent_are_caught_by_the_stored_baseline_with_samples(tmp_path: Path) -> None:
+    """Known samples: side B of a run in turns becomes the baseline; a later run is judged by it."""
+    promote(tmp_path / "baseline.json", run_with(tmp_path / "base", 1.0, 1), reason="first", who="me")
+    baseline = read_side(tmp_path / "baseline.json")
+    same = compare(baseline, read_side(run_with(tmp_path / "same", 1.0, 2)), RULES, now=NOW)
+    assert same.verdict in ("pass", "cant_tell")
+    assert "worse" not in {m.verdict for m in same.metrics}
+    slow = compare(baseline, read_side(run_with(tmp_path / "slow", 1.12, 2)), RULES, now=NOW)
+    assert slow.verdict == "fail"
+    assert {m.metric for m in slow.metrics if m.gate and m.verdict == "worse"} == {"p50", "p95"}
 
 
 def test_the_record_survives_a_round_trip() -> None:
