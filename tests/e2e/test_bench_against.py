@@ -79,7 +79,7 @@ def test_ctrl_c_leaves_no_worktree_and_no_server(repo: Path, tmp_path: Path) -> 
                 break
         assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 2
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=150)
+        _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
     assert list(tmp_path.glob("dbperf-*")) == []

@@ -37,7 +37,7 @@ def server() -> Iterator[FaultyServer]:
 
 def dbperf(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "dbperf", *args], capture_output=True, text=True, check=False, cwd=cwd, timeout=120
+        [sys.executable, "-m", "dbperf", *args], capture_output=True, text=True, check=False, cwd=cwd, timeout=300
     )
 
 

@@ -26,7 +26,7 @@ def dbperf(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "DBPERF"))}
     return subprocess.run(
         [sys.executable, "-m", "dbperf", "profile", *args],
-        capture_output=True, text=True, check=False, env={**kept, **env}, timeout=150,
+        capture_output=True, text=True, check=False, env={**kept, **env}, timeout=300,
     )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_ctrl_c_keeps_what_was_measured(ready: Database, tmp_path: Path, number:
     assert eventually(lambda: any("sleep" in p.name() for p in psutil.Process(process.pid).children(recursive=True)))
     ready.psql("SELECT 4711 AS kept")
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr

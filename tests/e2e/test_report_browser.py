@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from dbperf.cli.report import other_side
 from dbperf.report import write_report
 from tests.support.sample_run import sample_run
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.browser
 CHROMIUM = "/usr/bin/chromium"
@@ -75,7 +76,10 @@ def test_the_policy_is_in_force(page: Page) -> None:
     blocked = page.evaluate(
         """() => new Promise(done => {
             const seen = [];
-            document.addEventListener('securitypolicyviolation', e => seen.push(e.effectiveDirective));
+            document.addEventListener('securitypolicyviolation', e => {
+                seen.push(e.effectiveDirective);
+                if (new Set(seen).size === 3) done({seen, ran: window.ran ?? null});
+            });
             const script = document.createElement('script');
             script.textContent = 'window.ran = 1';
             document.body.append(script);
@@ -83,7 +87,7 @@ def test_the_policy_is_in_force(page: Page) -> None:
             image.src = 'http://127.0.0.1:9/x.png';
             document.body.append(image);
             document.body.setAttribute('style', 'color: red');
-            setTimeout(() => done({seen, ran: window.ran ?? null}), 150);
+            setTimeout(() => done({seen, ran: window.ran ?? null}), 20000);
         })"""
     )
     assert blocked["ran"] is None
@@ -155,8 +159,8 @@ def test_copying_puts_the_statement_on_the_clipboard(page: Page) -> None:
     block = page.locator(".finding .code").first
     block.locator("button").click()
     expected = block.locator("code").text_content()
-    assert page.evaluate("navigator.clipboard.readText()") == expected
     assert expected is not None
+    assert eventually(lambda: page.evaluate("navigator.clipboard.readText()") == expected)
     assert expected.startswith("CREATE INDEX")
 
 

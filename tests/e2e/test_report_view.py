@@ -37,7 +37,7 @@ def url(root: Path) -> Iterator[str]:
     assert process.stdout is not None
     yield process.stdout.readline().strip()
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0, "Ctrl-C is the way to end it"
+    assert process.wait(120) == 0, "Ctrl-C is the way to end it"
     process.stdout.close()
 
 
@@ -47,15 +47,15 @@ def _files(root: Path) -> dict[str, bytes]:
 
 def test_the_list_leads_to_the_reports_and_nothing_is_written(url: str, root: Path) -> None:
     before = _files(root)
-    page = httpx.get(url)
+    page = httpx.get(url, timeout=300)
     assert page.status_code == 200
     assert page.text.count("/report.html") == 3
     for name in ("report.html", "summary.md", "report.json"):
-        found = httpx.get(f"{url}runs/1%20%C3%BC%20run/{name}")
+        found = httpx.get(f"{url}runs/1%20%C3%BC%20run/{name}", timeout=300)
         assert found.status_code == 200
         assert found.headers["x-content-type-options"] == "nosniff"
-    assert httpx.get(f"{url}runs/1%20%C3%BC%20run/report.json").json()["kind"] == "report"
-    assert httpx.head(url).content == b""
+    assert httpx.get(f"{url}runs/1%20%C3%BC%20run/report.json", timeout=300).json()["kind"] == "report"
+    assert httpx.head(url, timeout=300).content == b""
     assert _files(root) == before
 
 
@@ -74,12 +74,12 @@ def test_only_reports_of_listed_runs_are_served(url: str, path: str) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", ""])
 def test_other_hosts_are_refused(url: str, host: str) -> None:
-    assert httpx.get(url, headers={"Host": host}).status_code == 403
+    assert httpx.get(url, headers={"Host": host}, timeout=300).status_code == 403
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 def test_it_only_reads(url: str, method: str) -> None:
-    assert httpx.request(method, url).status_code == 501
+    assert httpx.request(method, url, timeout=300).status_code == 501
 
 
 def test_it_listens_on_the_loopback_only(root: Path) -> None:

@@ -33,7 +33,7 @@ def dbperf(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[st
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "XDG", "DBPERF"))}
     return subprocess.run(
         [sys.executable, *DBPERF, *args],
-        capture_output=True, text=True, check=False, env={**kept, "HOME": str(home), **env}, timeout=120,
+        capture_output=True, text=True, check=False, env={**kept, "HOME": str(home), **env}, timeout=300,
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def installer() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_wheel_in_a_new_environment_runs_from_an_empty_folder(venv: Path, tmp_path: Path) -> None:
     empty, home = tmp_path / "empty", tmp_path / "home"
     empty.mkdir()
@@ -52,7 +52,7 @@ def test_a_wheel_in_a_new_environment_runs_from_an_empty_folder(venv: Path, tmp_
     assert [p.name for p in empty.iterdir()] == ["r"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_default_installation_stays_small(venv: Path) -> None:
     """Below 450 MB with what pip installs for dbperf, bytecode included, pip itself left out."""
     [packages] = (venv / "lib").glob("python*/site-packages")

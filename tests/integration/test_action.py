@@ -127,7 +127,7 @@ class Runner:
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
             env={**self.env, **env, "GITHUB_OUTPUT": str(outputs)}, cwd=self.folder, capture_output=True, text=True,
-            timeout=120, check=False,
+            timeout=300, check=False,
         )  # fmt: skip
         self.said += done.stdout + done.stderr
         values |= {f"{name}{key}": value for key, _, value in (x.partition("=") for x in outputs.read_text().split())}
@@ -189,7 +189,7 @@ def test_a_comment_is_found_on_a_later_page_and_cut_where_it_is_too_long(github:
     done = subprocess.run(
         [sys.executable, ACTION / "comment.py", "--number", "7", tmp_path / "long.md"],
         env=environment(tmp_path, GITHUB_REPOSITORY="owner/name", GITHUB_API_URL=github.url, GITHUB_TOKEN="t"),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert (done.returncode, len(github.comments)) == (0, 230), done.stderr
     body = github.comments[205]["body"]
@@ -230,7 +230,7 @@ def test_the_weekly_load_is_compared_with_the_last_one(tmp_path: Path, before: s
             tmp_path, PATH=f"{bin_}{os.pathsep}{os.environ['PATH']}", NAME="load-LOAD-001", SUITE="LOAD-001",
             GITHUB_REF_NAME="main", GITHUB_OUTPUT=str(tmp_path / "out"), GITHUB_STEP_SUMMARY=str(tmp_path / "summary"),
         ),
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == (1 if before == "fast" else 0), done.stdout + done.stderr
     said = (tmp_path / "out").read_text() if (tmp_path / "out").exists() else ""

@@ -177,7 +177,7 @@ def test_code_without_the_reference_target_is_an_error(repo: Path, tmp_path: Pat
         pass
     with pytest.raises(UsageError, match="no git repository"):
         working_tree(tmp_path)
-    subprocess.run(["git", "-C", repo, "checkout", "--quiet", "HEAD~1"], check=True, timeout=60)
+    subprocess.run(["git", "-C", repo, "checkout", "--quiet", "HEAD~1"], check=True, timeout=300)
     with pytest.raises(UsageError, match="does not hold dbperf's reference target"):
         working_tree(repo)
 

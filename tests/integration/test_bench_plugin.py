@@ -48,7 +48,7 @@ def pytest_run(
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "DBPERF"))}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
-        cwd=folder, env={**kept, **env}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env={**kept, **env}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(FILE.read_text())["s
 
 
 def passes(*command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

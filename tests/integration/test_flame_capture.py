@@ -29,7 +29,7 @@ PROGRAM = ROOT / "tests/support/known_profiles.py"
 def dbperf(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dbperf", "flame", *args],
-        cwd=cwd, capture_output=True, text=True, check=False, timeout=150,
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
 
@@ -266,7 +266,7 @@ def test_memory_of_an_endpoint_and_of_a_function(tmp_path: Path) -> None:
 
     def flame(*args: str) -> Stacks:
         command = [sys.executable, "-m", "dbperf", "flame", "--out", "out", "--format", "json", *args]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         return read_profile(tmp_path / "out" / "flame.stacks.json")
 

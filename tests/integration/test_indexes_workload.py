@@ -67,7 +67,7 @@ async def test_one_log_in_three_formats_is_one_workload(logging_server: PgServer
     for suffix in (".log", ".csv", ".json"):
         path = tmp_path / f"server{suffix}"
         kept = logging_server.data / "kept" / path.name
-        assert eventually(lambda kept=kept: b"json is all" in kept.read_bytes(), 60), "the collector is a process"
+        assert eventually(lambda kept=kept: b"json is all" in kept.read_bytes()), "the collector is a process"
         path.write_bytes(kept.read_bytes())
         found.append(read_workload(path))
     for w in found:

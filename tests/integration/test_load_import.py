@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = subprocess.run(
             [sys.executable, "-m", "locust", "--headless", "-H", server.url, "-u", "4", "-r", "4", "-t", "60s",
              "--csv", "old", "--csv-full-history", "--json", "--skip-log"],
-            cwd=path, capture_output=True, text=True, check=False, timeout=90,
+            cwd=path, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
     (path / "old.json").write_text(done.stdout)
     return path
@@ -124,7 +124,7 @@ def test_other_files_are_refused(tmp_path: Path, name: str, text: str, message: 
 def test_an_imported_result_becomes_a_run_with_a_report(folder: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dbperf", "load", "--import", str(folder / "old.json"), "--format", "markdown"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "| GET /ok |" in done.stdout

@@ -39,7 +39,7 @@ class Serving:
 
     def scrape(self) -> Samples:
         """Values by metric and queryid ("" where it has none)."""
-        with urllib.request.urlopen(self.url, timeout=5) as response:
+        with urllib.request.urlopen(self.url, timeout=300) as response:
             text = response.read().decode()
         return {
             (s.name, s.labels.get("queryid", "")): s.value
@@ -82,7 +82,7 @@ def test_statements_are_counted_exactly_and_the_rest_is_other(server: PgServer, 
     assert eventually(lambda: sum(calls(serving).values()) == 7 + 3 + 5 + 6), calls(serving)
     # Two members, each a statement that took time; the cheap ones never displace them.
     assert sorted(calls(serving).values()) == [3, 7, 11]
-    with urllib.request.urlopen(serving.url, timeout=5) as response:
+    with urllib.request.urlopen(serving.url, timeout=300) as response:
         text = response.read().decode()
     assert 'text="SELECT pg_sleep($1)"' in text
     assert "dbperf pg_stat_statements" not in text, "its own queries don't count"
@@ -118,12 +118,12 @@ def test_the_databases_counters_and_sessions(server: PgServer, serving: Serving)
     assert eventually(lambda: serving.value("dbperf_invalid_indexes") == 1)
     with server.sleeping():
         wanted = 'dbperf_sessions{state="active",wait_type="Timeout"} 1.0'
-        assert eventually(lambda: wanted in urllib.request.urlopen(serving.url, timeout=5).read().decode())
+        assert eventually(lambda: wanted in urllib.request.urlopen(serving.url, timeout=300).read().decode())
 
 
 def test_tables_indexes_and_waits(server: PgServer, serving: Serving) -> None:
     def sample(wanted: str) -> float:
-        with urllib.request.urlopen(serving.url, timeout=5) as response:
+        with urllib.request.urlopen(serving.url, timeout=300) as response:
             lines = response.read().decode().splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted)), -1.0)
 
@@ -133,8 +133,8 @@ def test_tables_indexes_and_waits(server: PgServer, serving: Serving) -> None:
         "CREATE TABLE u (a int PRIMARY KEY); INSERT INTO u SELECT generate_series(1, 500); SET enable_seqscan = off;"
         "SELECT * FROM u WHERE a = 5; SELECT * FROM u WHERE a = 6"
     )
-    assert eventually(lambda: sample(table) == 500, 30), sample(table)
-    assert eventually(lambda: sample(index) == 2, 30), sample(index)
+    assert eventually(lambda: sample(table) == 500), sample(table)
+    assert eventually(lambda: sample(index) == 2), sample(index)
     with server.sleeping():
         assert eventually(
             lambda: sample('dbperf_active_session_seconds_total{wait_event="PgSleep",wait_type="Timeout"}') > 0
@@ -157,7 +157,7 @@ def test_a_taken_port_and_a_database_that_is_down(server: PgServer, serving: Ser
         assert eventually(lambda: (one.value("dbperf_failed_looks_total") or 0) >= 2)
         assert one.value("dbperf_up") == 0
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(120) == 0
         assert process.stderr is not None
         said = process.stderr.read()
         assert said.count("can't be read") == 1, "once, not at each look"

@@ -74,7 +74,7 @@ def test_requests_at_once_neither_fail_nor_corrupt(target: RunningTarget, db_18:
         async with httpx.AsyncClient(
             base_url=target.url,
             headers={"X-API-Key": target.api_key},
-            timeout=120,
+            timeout=300,
             limits=httpx.Limits(max_connections=50),
         ) as client:
             return await asyncio.gather(*(client.post(path, json=body) for path, body in calls))

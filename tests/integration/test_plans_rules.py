@@ -45,7 +45,7 @@ async def executed(db: Database, example: Example) -> tuple[Plan, list[Finding]]
             holder = asyncio.create_task(hold(db.dsn, example, holds))
             await holds.wait()
         data = await conn.fetchval(
-            f"EXPLAIN (ANALYZE, VERBOSE, BUFFERS, SETTINGS, FORMAT JSON) {example.statement}", timeout=30
+            f"EXPLAIN (ANALYZE, VERBOSE, BUFFERS, SETTINGS, FORMAT JSON) {example.statement}", timeout=300
         )
         if example.held:
             await holder

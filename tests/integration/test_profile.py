@@ -350,7 +350,7 @@ async def test_replication_lag(server_18: PgServer, db_18: Database, tmp_path: P
     finally:
         db_18.psql("SELECT pg_drop_replication_slot('idle')")
         receiver.terminate()
-        receiver.wait(60)
+        receiver.wait(120)
     assert window.profile.database is not None
     (replica,) = window.profile.database.replicas
     assert replica.application_name == "pg_receivewal"

@@ -231,7 +231,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(cache: Path) -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-c", script, disk, "mounted" if mounted else "limit"],
-            capture_output=True, text=True, check=True, timeout=60,
+            capture_output=True, text=True, check=True, timeout=300,
         )  # fmt: skip
         lines = done.stdout.splitlines()
         assert len(lines) == 2, done.stderr

@@ -26,7 +26,7 @@ def ask(target: RunningTarget, method: str, path: str, body: Any = None) -> Any:
         target.url + path, method=method, data=None if body is None else json.dumps(body).encode(),
         headers={"X-API-Key": target.api_key, "content-type": "application/json"},
     )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=300) as answer:
         return json.loads(answer.read())
 
 

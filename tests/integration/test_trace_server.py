@@ -37,7 +37,7 @@ def serve(db: Database, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 
 def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=300) as answer:
         return bytes(answer.read())
 
 
@@ -55,7 +55,7 @@ def test_a_server_under_trace(db: Database, tmp_path: Path, how: signal.Signals)
             assert eventually(lambda: {e.route: e.requests for e in collect(tmp_path, root=ROOT).endpoints} == asked)
     finally:
         server.send_signal(how)
-        server.wait(60)
+        server.wait(120)
         assert server.stderr
         server.stderr.close()
     trace = collect(tmp_path, root=ROOT)
@@ -69,7 +69,7 @@ def test_a_server_under_trace(db: Database, tmp_path: Path, how: signal.Signals)
 def dbperf(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dbperf", "trace", *args],
-        cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=120,
+        cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "HOME": str(home), "NO_COLOR": "1", MARK: uuid.uuid4().hex, **more}
 
 
-def dbperf(*args: str | Path, env: dict[str, str], cwd: Path, timeout: float = 150) -> subprocess.CompletedProcess[str]:
+def dbperf(*args: str | Path, env: dict[str, str], cwd: Path, timeout: float = 500) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "dbperf", *args],
@@ -54,7 +54,7 @@ def started(*args: str | Path, env: dict[str, str], cwd: Path) -> Iterator[subpr
         process.communicate()
 
 
-def left_behind(env: dict[str, str], *, within_s: float = 30) -> list[str]:
+def left_behind(env: dict[str, str], *, within_s: float = 60) -> list[str]:
     """Command lines of processes that were started with this environment and still run after `within_s`."""
     deadline = time.monotonic() + within_s
     while True:

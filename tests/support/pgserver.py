@@ -107,7 +107,7 @@ class PgServer:
                 [self.bindir / "postgres", "-D", self.data, "-k", self.folder, *options],
                 stdout=log, stderr=log, user=self.user, cwd="/", start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
@@ -123,7 +123,7 @@ class PgServer:
         """SIGINT: fast shutdown."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(60)
+            self.process.wait(120)
         self.process = None
 
     def crash(self) -> None:
@@ -137,7 +137,7 @@ class PgServer:
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        self.process.wait(60)
+        self.process.wait(120)
         self.process = None
         _, alive = psutil.wait_procs(children, 60)
         assert not alive
@@ -176,7 +176,7 @@ class PgServer:
         finally:
             self.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(170)'")
             process.kill()
-            process.wait(10)
+            process.wait(120)
 
     def _call(self, program: str, *args: str) -> None:
         done = subprocess.run(

@@ -15,7 +15,7 @@ ANALYZE = (
 def git(folder: Path, *arguments: str) -> str:
     who = ("-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main")
     done = subprocess.run(
-        ["git", "-C", folder, *who, *arguments], capture_output=True, text=True, check=True, timeout=60
+        ["git", "-C", folder, *who, *arguments], capture_output=True, text=True, check=True, timeout=300
     )
     return done.stdout.strip()
 

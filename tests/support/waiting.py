@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psutil
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 60) -> bool:
+def eventually(condition: Callable[[], bool], timeout_s: float = 120) -> bool:
     """Whether the condition comes true in time. Generous: only a failing test waits that long, a busy machine may."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
