@@ -78,6 +78,7 @@ def test_the_exit_code_and_the_last_line_are_the_verdict(quick: Quick) -> None:
     assert quick.done.returncode == (1 if verdicts.overall == "fail" else 0)
 
 
+@pytest.mark.timeout(600)
 def test_the_tutorials_commands_print_what_it_shows(
     quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

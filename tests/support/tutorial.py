@@ -22,7 +22,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "COLUMNS": "80", "NO_COLOR": "1", **author}
 
 
-def printed(command: str, folder: Path, *, timeout_s: float = 60) -> str:
+def printed(command: str, folder: Path, *, timeout_s: float = 240) -> str:
     """What a command line writes to stdout, without the last newline."""
     done = subprocess.run(
         ["bash", "-c", command],
