@@ -44,6 +44,9 @@ check: lint test ## Everything that CI runs
 bench: $(VENV)/.dev ## Performance figures, as interleaved ratios with intervals
 	@for f in benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f $(ARGS) || exit 1; done
 
+calibrate: $(VENV)/.dev ## False alarms and power of the gate, into docs/statistics.md (ARGS="--measure 10m --write")
+	@$(BIN)/python benchmarks/calibrate.py $(or $(ARGS),--measure 10m --write)
+
 docs: $(VENV)/.dev ## Write docs/cli.md, the metrics in docs/monitor.md and the READMEs' tables anew
 	@$(BIN)/python -m dbperf.cli.reference
 	@$(BIN)/python -m dbperf.monitor.reference

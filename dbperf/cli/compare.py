@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dbperf.errors import EXIT_MISSED, UsageError
+from dbperf.errors import EXIT_MISSED, OutputError, UsageError
 
 if TYPE_CHECKING:
     from dbperf.records.comparison import Comparison, Tolerance
@@ -132,8 +132,11 @@ def finish(
         for line in workflow_commands(result):
             typer.echo(line, err=True)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(summary).open("a", encoding="utf-8") as f:
-                f.write(render_markdown(result))
+            try:
+                with Path(summary).open("a", encoding="utf-8") as f:
+                    f.write(render_markdown(result))
+            except OSError as e:
+                raise OutputError(f"$GITHUB_STEP_SUMMARY, {summary}, can't be written: {e.strerror}") from e
 
 
 def override(text: str) -> tuple[str, Tolerance]:

@@ -182,7 +182,9 @@ def _reproduce(run: RunDirectory, comparison: Comparison) -> list[str]:
         repeated = shlex.join(["dbperf", *command[1:]])
         return [*([f"git checkout {revision}"] if revision else []), f"{repeated}  # made {out}"]
 
-    lines = []
+    lines: list[str] = []
+    if comparison.a.kind == "interleaved":  # one command measured both sides
+        return again(comparison.b.git_revision, run.manifest.command, run.path.name)
     before = Path(comparison.a.source)
     if (before / "run.json").is_file():
         manifest = RunDirectory.open(before).manifest

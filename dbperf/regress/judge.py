@@ -35,7 +35,7 @@ ALPHA = 0.01
 """The chance of any false alarm in one comparison of two sides."""
 RUN_TO_RUN_SHARE = 0.02
 """Standard deviation of a percentile from one run of the same code to the next that its own samples do not show
-(caches, memory layout, the machine's mood): measured, see docs/statistics.md."""
+(caches, memory layout, the machine's mood). An assumption: `make calibrate` measures it on your machine."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from dbperf.errors import RecordError, UsageError
+from dbperf.cli.compare import finish
+from dbperf.errors import OutputError, RecordError, UsageError
 from dbperf.records.comparison import (
     Accepted,
     Comparison,
@@ -350,3 +351,10 @@ def test_a_terminal_of_80_columns_gets_no_line_that_is_longer(tmp_path: Path) ->
 def test_the_same_data_give_the_same_result(tmp_path: Path) -> None:
     a, b = side(tmp_path / "a", {A: lognormal(500)}), side(tmp_path / "b", {A: lognormal(500, seed=2)})
     assert compare(a, b, rules(), now=NOW).to_json() == compare(a, b, rules(), now=NOW).to_json()
+
+
+def test_a_step_summary_that_cant_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "nowhere" / "summary.md"))
+    result = compare(summary(), summary(), rules())
+    with pytest.raises(OutputError, match=r"GITHUB_STEP_SUMMARY.*nowhere"):
+        finish(result, "json", tmp_path / "out.json", everything=False, github=True, keep_in=None)
