@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 EPILOG = """\b
 Examples:
   dbperf run                                    the reference target, naive implementation
-  dbperf run --quick                            the same, small, below a minute
+  dbperf run --quick                            the same, small, in little more than a minute
   dbperf run --url http://127.0.0.1:8000 --dsn postgresql://me@/app
                                                 your API under load, your database observed
   dbperf run --url http://127.0.0.1:8000 --suite my.toml
@@ -31,7 +31,12 @@ def run(
     *,
     dsn: Annotated[
         str | None,
-        typer.Option(help="Your PostgreSQL. It is only read.", envvar="DBPERF_DSN", show_envvar=True, metavar="DSN"),
+        typer.Option(
+            help="Your PostgreSQL. It is only read, unless --apply is given.",
+            envvar="DBPERF_DSN",
+            show_envvar=True,
+            metavar="DSN",
+        ),
     ] = None,
     url: Annotated[
         str | None,
@@ -63,7 +68,9 @@ def run(
         str | None, typer.Option(help="Load that is not measured.  [default: 5s]", metavar="TIME")
     ] = None,
     top: Annotated[int | None, typer.Option(help="Statements that get a plan.  [default: 10]")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Smoke scale, 5 users, 15 s: below a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Smoke scale, 5 users, 15 s: little more than a minute.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory.  [default: reports/runs/<utc>-<name>]")
     ] = None,
@@ -76,7 +83,11 @@ def run(
         bool, typer.Option("--trace/--no-trace", help="Trace the reference target's requests to their statements.")
     ] = True,
     writes: Annotated[
-        bool, typer.Option("--apply", help="Also send a suite's requests that write to your API.")
+        bool,
+        typer.Option(
+            "--apply",
+            help="Also send requests that write, and build the advised indexes to measure them (dropped again).",
+        ),
     ] = False,
     staging: Annotated[bool, typer.Option("--staging", help="Allow more than 100 users.")] = False,
     not_production: Annotated[
@@ -146,8 +157,10 @@ def headers_of(given: list[str]) -> dict[str, str]:
 def _print(outcome: Outcome, output_format: str) -> None:
     import json
 
+    from dbperf.records.proof import Proof
     from dbperf.records.rundir import RunDirectory
     from dbperf.records.verdicts import Verdicts
+    from dbperf.report.proof_view import proof_sentences
 
     if output_format == "json":
         files = {"run": str(outcome.path / "run.json"), "report": str(outcome.report.html)}
@@ -160,4 +173,7 @@ def _print(outcome: Outcome, output_format: str) -> None:
         typer.echo(f"{len(verdicts.levels)} service levels: {len(missed)} missed, {len(unsure)} can't be told")
         for level in missed:
             typer.echo(f"  missed: {level.endpoint} {level.metric}: {level.reason}")
+    proof = RunDirectory.open(outcome.path).maybe(Proof)
+    for sentence in proof_sentences(proof) if proof is not None else []:
+        typer.echo(sentence)
     typer.echo(f"report: {outcome.report.html}")

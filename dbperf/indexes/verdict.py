@@ -49,6 +49,8 @@ def judge(
     writes: Sequence[WriteProof],
     saving: Saving | None,
     must_use_index: Set[str] = frozenset(),
+    *,
+    planned: int | None = None,
 ) -> tuple[ProofVerdict, str]:
     """Keep, reject or can't tell, and why in one sentence.
 
@@ -58,11 +60,12 @@ def judge(
         saving: of all of them together.
         must_use_index: ids of statements whose service level asks for an index: what is the first to give such a
             statement one, and makes it faster, is kept whatever it costs others, and the reason says what.
+        planned: how many statements were planned with and without it.
     """
     measured = [s for s in statements if s.ratio is not None]
     slower = [s for s in measured if s.verdict == "worse" and s.ratio_low is not None and s.ratio_low > SLOWER]
     if not any(s.uses_index for s in statements):
-        return "reject", "no statement's plan uses it" + _write_words(writes)
+        return "reject", "no statement's plan uses it" + _of_words(planned) + _write_words(writes)
     if not measured or saving is None:
         why = next((s.error for s in statements if s.error), "nothing could be executed")
         return "cant_tell", f"the statements that use it were not measured: {why}"
@@ -75,6 +78,10 @@ def judge(
             reason = f"{s.id} must use an index, and takes {_times(s)}; {_saving(saving)}{_write_words(writes)}"
             return "keep", reason
     return _weighed(measured, slower, writes, saving)
+
+
+def _of_words(planned: int | None) -> str:
+    return "" if planned is None else f" ({planned} were planned with and without it)"
 
 
 def _any_index(plan: Plan | None) -> bool:

@@ -11,8 +11,9 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -22,8 +23,9 @@ from dbperf.errors import DbperfError, ServerError, StatementError
 from dbperf.indexes.apply_checks import check_server
 from dbperf.indexes.ddl import CreateIndex, index_name, parse_create_index, qualified
 from dbperf.indexes.verdict import judge
-from dbperf.indexes.verify_statements import Measured, Prepared, measure, prepare
+from dbperf.indexes.verify_statements import Measured, Prepared, measure, measure_cold, prepare
 from dbperf.indexes.workload import Workload
+from dbperf.postgres.cold_cache import ColdCache
 from dbperf.postgres.collect import collector
 from dbperf.postgres.connect import connected, mask_dsn
 from dbperf.postgres.index_build import name_state, table_state
@@ -55,6 +57,8 @@ class VerifyOptions:
     """Ids of statements whose service level asks for an index."""
     challengers: int = 0
     """How many candidates that the advice rejected are tried as well: a check on the advice itself."""
+    data_dir: Path | None = None
+    """Of a server that dbperf started itself: its caches are emptied, and statements are measured cold as well."""
 
 
 async def verify(
@@ -82,6 +86,7 @@ async def verify(
         await check_server(conn)
         verifier = _Verifier(conn, options, say)
         await verifier.remove_leftovers()
+        await verifier.make_cold()
         say("drawing values for the statements")
         verifier.statements = await prepare(conn, workload)
         proofs: list[IndexProof] = []
@@ -104,6 +109,7 @@ async def verify(
         elapsed_s=time.monotonic() - start,
         indexes=proofs,
         kept=kept,
+        cold=verifier.cache.words if verifier.cache else None,
         notes=verifier.notes + [f"{s.id}: not measured, {s.reason}" for s in workload.skipped],
     )
 
@@ -114,14 +120,29 @@ class _Verifier:
         self.statements: list[Prepared] = []
         self.notes: list[str] = []
         self.kept: dict[str, CreateIndex] = {}
+        self.cache: ColdCache | None = None
         self._built: list[tuple[str, str]] = []
         self._written: set[str] = set()
+        self._partitioned: dict[str, bool] = {}
 
     async def remove_leftovers(self) -> None:
         rows = await self.conn.fetch(collector("trial_leftovers", (self.conn.get_server_version().major,)), COMMENT)
         for r in rows:
             await self._drop(r["schema"], r["name"])
             self.notes.append(f"{qualified(r['schema'], r['name'])}, left by an interrupted verification, was removed")
+
+    async def make_cold(self) -> None:
+        """Gets the caches under control, where that is possible at all."""
+        if self.options.data_dir is None:
+            self.notes.append("all times are warm: only a server that dbperf has started itself has its caches emptied")
+            return
+        cache = ColdCache(self.options.data_dir)
+        try:
+            await cache.prepare(self.conn)
+        except ServerError as e:
+            self.notes.append(f"all times are warm: {e.message}")
+        else:
+            self.cache = cache
 
     async def index(self, r: Recommendation) -> IndexProof:
         """One index: built, measured, judged, and dropped unless it is to be kept."""
@@ -143,17 +164,24 @@ class _Verifier:
                 seconds=self.options.statement_s,
                 say=self.say,
                 approximate=create.method in _APPROXIMATE,
+                partitioned=self._partitioned[create.name],
             )
         except asyncpg.LockNotAvailableError:
             await self._forget(create)
             return _not_built(r, ServerError("others use the table: it can't be measured without the index"))
         if found.wrote:
             self._written.add(qualified(create.schema, create.table))
-        verdict, reason = judge(found.statements, found.writes, found.saving, self.options.must_use_index)
+        verdict, reason = judge(
+            found.statements, found.writes, found.saving, self.options.must_use_index, planned=found.planned
+        )
         if verdict != "keep":
             await self._forget(create)
         else:
             self.kept[create.name] = create
+            if self.cache is not None:
+                found = replace(
+                    found, statements=await measure_cold(trial, self.statements, found.statements, self.cache)
+                )
         self.say(f"{WORDS[verdict]}: {reason}")
         return IndexProof(
             name=create.name,
@@ -183,7 +211,12 @@ class _Verifier:
         trial = Trial(self.conn, create.schema, create.name, timeout_s=self.options.timeout_s)
         try:
             found = await measure(
-                trial, self.statements, (create.schema, create.table), seconds=self.options.statement_s, say=self.say
+                trial,
+                self.statements,
+                (create.schema, create.table),
+                seconds=self.options.statement_s,
+                say=self.say,
+                partitioned=self._partitioned[create.name],
             )
         except asyncpg.LockNotAvailableError:
             return proof
@@ -213,6 +246,7 @@ class _Verifier:
         if await name_state(self.conn, create.schema, create.name) is not None:
             raise ServerError(f"{qualified(create.schema, create.name)} exists already", hint="it is not measured")
         self._built.append((create.schema, create.name))
+        self._partitioned[create.name] = details.partitions is not None
         begin = time.monotonic()
         try:
             # A build waits for older transactions; on a database made for trials they end.

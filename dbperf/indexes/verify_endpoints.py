@@ -15,15 +15,21 @@ from dbperf.stats.hdr import Latencies
 from dbperf.stats.quantiles import quantile, samples_needed
 
 TOLERANCE = 0.10
-_P95 = 0.95
+_P50, _P95 = 0.5, 0.95
 _ALPHA = 0.025
 _SHOWN = (0.5, 0.95, 0.99)
+
+
+def measured_s(load: Load) -> float:
+    """How long requests of a load were measured, all stages together."""
+    return sum((s.ended_at - s.started_at).total_seconds() for s in load.stages)
 
 
 def compare_loads(before: Load, after: Load) -> list[EndpointProof]:
     """Each endpoint of both loads; stages of a load are taken together.
 
-    The two loads must ask for the same (suite, users, duration): the caller runs the second like the first.
+    The two loads must ask for the same (suite, users): the caller runs the second like the first. It may be shorter,
+    and its intervals are then wider.
     """
     first, second = _by_name(before), _by_name(after)
     return [_compared(name, first[name], second[name]) for name in first if name in second]
@@ -39,18 +45,29 @@ def _by_name(load: Load) -> dict[str, list[EndpointLoad]]:
 
 def _compared(name: str, before: list[EndpointLoad], after: list[EndpointLoad]) -> EndpointProof:
     a, b = _Merged(before), _Merged(after)
-    effect = _effect(a, b)
+    p50, p95 = _effect(a, b, _P50), _effect(a, b, _P95)
+    middle, high = _ratios(p50), _ratios(p95)
+    judged = p95 or p50
     return EndpointProof(
         endpoint=name,
         requests_before=sum(e.requests for e in before),
         requests_after=sum(e.requests for e in after),
         quantiles_before=a.quantiles(),
         quantiles_after=b.quantiles(),
-        p95_ratio=None if effect is None else math.exp(effect.estimate),
-        p95_ratio_low=None if effect is None else math.exp(effect.low),
-        p95_ratio_high=None if effect is None else math.exp(effect.high),
-        verdict="cant_tell" if effect is None else _verdict(effect),
+        p50_ratio=middle[0],
+        p50_ratio_low=middle[1],
+        p50_ratio_high=middle[2],
+        p95_ratio=high[0],
+        p95_ratio_low=high[1],
+        p95_ratio_high=high[2],
+        verdict="cant_tell" if judged is None else _verdict(judged),
     )
+
+
+def _ratios(effect: Effect | None) -> tuple[float | None, float | None, float | None]:
+    if effect is None:
+        return None, None, None
+    return math.exp(effect.estimate), math.exp(effect.low), math.exp(effect.high)
 
 
 class _Merged:
@@ -72,14 +89,14 @@ class _Merged:
         return [self.quantile(q) for q in _SHOWN]
 
 
-def _effect(a: _Merged, b: _Merged) -> Effect | None:
-    value_a, value_b = a.quantile(_P95).value_ms, b.quantile(_P95).value_ms
-    enough = min(m.latencies.count / m.design_effect for m in (a, b)) >= samples_needed(_P95)
+def _effect(a: _Merged, b: _Merged, q: float) -> Effect | None:
+    value_a, value_b = a.quantile(q).value_ms, b.quantile(q).value_ms
+    enough = min(m.latencies.count / m.design_effect for m in (a, b)) >= samples_needed(q)
     if value_a is None or value_b is None or not enough:
         return None
     rng = np.random.default_rng(1)
     draws = [
-        histogram_quantile_draws(m.latencies, _P95, rng, unfinished=m.unfinished, design_effect=m.design_effect)
+        histogram_quantile_draws(m.latencies, q, rng, unfinished=m.unfinished, design_effect=m.design_effect)
         for m in (a, b)
     ]
     return log_ratio(draws[0], draws[1], value_a=value_a, value_b=value_b, rng=rng, rounding=0.001)

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import asyncpg
+import msgspec
 
 from dbperf.errors import StatementError
 from dbperf.indexes.verdict import Saving, effect_of
 from dbperf.indexes.workload import Workload
 from dbperf.plans.tree import walk
+from dbperf.postgres.cold_cache import ColdCache
 from dbperf.postgres.index_trial import Case, Trial, Turns
 from dbperf.postgres.trial_cases import cases_of, written_table
 from dbperf.records.plans import Plan
-from dbperf.records.proof import EffectVerdict, StatementProof, WriteProof
+from dbperf.records.proof import ColdProof, EffectVerdict, StatementProof, WriteProof
 from dbperf.records.shadow import WorkloadStatement
 from dbperf.stats.paired import PAIRS_LEAST, PairedRatio, paired_ratio, weighted_difference
 from dbperf.units import format_ms
@@ -24,6 +26,9 @@ from dbperf.units import format_ms
 _PAIRS_FIRST = 9
 _PAIRS_MOST = 41
 _PAIRS_STEP = 4
+_COLD_PAIRS = PAIRS_LEAST
+_COLD_S = 4.0
+_COLD_STATEMENTS = 1
 _WRITES_MOST = 8
 """Writing statements that are measured for each index, those with the most calls."""
 
@@ -52,6 +57,8 @@ class Measured:
     saving: Saving | None
     write_cost_ratio: float | None
     wrote: bool
+    planned: int
+    """Statements whose plans with and without the index were compared."""
 
 
 async def prepare(conn: asyncpg.Connection[Any], workload: Workload) -> list[Prepared]:
@@ -75,11 +82,14 @@ async def measure(
     seconds: float,
     say: Callable[[str], None],
     approximate: bool = False,
+    partitioned: bool = False,
 ) -> Measured:
     """Measures the statements whose plan the index changes, and those that write to its table.
 
     Args:
+        seconds: about how long for each statement; those that only write to the table share as much.
         approximate: the index may leave rows out: compare answers, too.
+        partitioned: plans name the table's partitions instead of it.
 
     Raises:
         asyncpg.LockNotAvailableError: others use the table.
@@ -90,23 +100,22 @@ async def measure(
     write_parts: list[tuple[float, list[float], list[float]]] = []
     writing = [p for p in prepared if p.writes and _writes_to(p, table)]
     writing = sorted(writing, key=lambda p: -p.statement.calls)[:_WRITES_MOST]
-    for p in prepared:
+    planned = 0
+    for p, before, after in await _planned(trial, prepared, None if partitioned else table[1]):
         s = p.statement
-        if not p.cases:
-            continue
-        try:
-            before = [await trial.plan(c, with_index=False) for c in p.cases]
-            after = [await trial.plan(c, with_index=True) for c in p.cases]
-        except StatementError as e:
+        if isinstance(before, StatementError) or isinstance(after, StatementError):
             if p in writing:
-                writes.append(_no_write(p, e.message))
+                failed = before if isinstance(before, StatementError) else after
+                assert isinstance(failed, StatementError)
+                writes.append(_no_write(p, failed.message))
             continue
-        changed = any(_shape(a) != _shape(b) for a, b in zip(before, after, strict=True))
+        planned += 1
+        changed = any(_names(a) != _names(b) for a, b in zip(before, after, strict=True))
         if not changed and p not in writing:
             continue
         say(f"{s.id}: measuring")
         try:
-            turns = await _turns(trial, p.cases, seconds)
+            turns = await _turns(trial, p.cases, seconds if changed else seconds / len(writing))
         except StatementError as e:
             if changed:
                 statements.append(_no_statement(p, e.message, uses=any(trial.uses(x) for x in after)))
@@ -129,7 +138,42 @@ async def measure(
         saving=_saving(parts),
         write_cost_ratio=_ratio_of_sums(write_parts),
         wrote=bool(write_parts),
+        planned=planned,
     )
+
+
+Plans = list[Plan] | StatementError
+
+
+async def _planned(
+    trial: Trial, prepared: Sequence[Prepared], table: str | None
+) -> list[tuple[Prepared, Plans, Plans]]:
+    """The plans of each statement's cases without and with the index, for those that read or write its table.
+
+    Args:
+        table: None: all statements.
+    """
+    after = await _plans_of(trial, [p for p in prepared if p.cases], with_index=True)
+    # An index changes no plan that does not have its table.
+    chosen = [
+        (p, plans)
+        for p, plans in after
+        if table is None
+        or isinstance(plans, StatementError)
+        or any(n.relation == table for plan in plans for n in walk(plan.root))
+    ]
+    before = await _plans_of(trial, [p for p, _ in chosen], with_index=False)
+    return [(p, b, a) for (p, a), (_, b) in zip(chosen, before, strict=True)]
+
+
+async def _plans_of(trial: Trial, prepared: Sequence[Prepared], *, with_index: bool) -> list[tuple[Prepared, Plans]]:
+    found = iter(await trial.plans([c for p in prepared for c in p.cases], with_index=with_index))
+    result: list[tuple[Prepared, Plans]] = []
+    for p in prepared:
+        plans = [next(found) for _ in p.cases]
+        failed = next((x for x in plans if isinstance(x, StatementError)), None)
+        result.append((p, failed or [x for x in plans if not isinstance(x, StatementError)]))
+    return result
 
 
 async def _turns(trial: Trial, cases: Sequence[Case], seconds: float) -> Turns:
@@ -164,10 +208,6 @@ def _writes_to(p: Prepared, table: tuple[str, str]) -> bool:
     return found is not None and found[1] == table[1] and found[0] in ("", table[0])
 
 
-def _shape(plan: Plan) -> tuple[object, ...]:
-    return tuple((n.node_type, n.relation, n.index_name, n.total_cost) for n in walk(plan.root))
-
-
 async def _statement(
     trial: Trial,
     p: Prepared,
@@ -182,6 +222,7 @@ async def _statement(
     at = next((i for i, (b, a) in pairs if _names(b) != _names(a)), 0)
     plan_before = await trial.analyzed(p.cases[at], with_index=False)
     plan_after = await trial.analyzed(p.cases[at], with_index=True)
+    uses_index = any(trial.uses(x) for x in after) or [_names(b) for b in before] != [_names(a) for a in after]
     return StatementProof(
         id=p.statement.id,
         text=p.statement.text,
@@ -197,11 +238,52 @@ async def _statement(
         cost_after=after[at].root.total_cost,
         buffers_before=_buffers(plan_before),
         buffers_after=_buffers(plan_after),
-        uses_index=any(trial.uses(x) for x in after) or [_names(b) for b in before] != [_names(a) for a in after],
+        uses_index=uses_index,
         recall=recall,
         plan_before=plan_before,
         plan_after=plan_after,
         verdict=effect_of(ratio),
+    )
+
+
+async def measure_cold(
+    trial: Trial, prepared: Sequence[Prepared], statements: Sequence[StatementProof], cache: ColdCache
+) -> list[StatementProof]:
+    """The statements, with cold times of those that gain most from an index: emptying the caches takes its time."""
+
+    def gain(s: StatementProof) -> float:
+        return s.calls * ((s.before_ms or 0) - (s.after_ms or 0)) if s.uses_index else 0.0
+
+    cases = {p.statement.id: p.cases for p in prepared if not p.writes}
+    chosen = {s.id for s in sorted(statements, key=gain, reverse=True)[:_COLD_STATEMENTS] if gain(s) > 0}
+    return [
+        msgspec.structs.replace(s, cold=await _cold(trial, cases[s.id][0], cache))
+        if s.id in chosen and s.id in cases
+        else s
+        for s in statements
+    ]
+
+
+async def _cold(trial: Trial, case: Case, cache: ColdCache) -> ColdProof | None:
+    """Pairs of cold executions; None where one can't be executed or the files are out of reach."""
+    times: dict[bool, list[float]] = {False: [], True: []}
+    deadline = time.monotonic() + _COLD_S
+    for n in range(_COLD_PAIRS):
+        for with_index in (n % 2 == 1, n % 2 == 0):
+            try:
+                times[with_index].append(await trial.cold_ms(case, cache, with_index=with_index))
+            except (StatementError, OSError):
+                return None
+        if time.monotonic() > deadline:
+            break
+    found = paired_ratio(times[False], times[True])
+    return ColdProof(
+        pairs=found.pairs,
+        before_ms=_median(times[False]),
+        after_ms=_median(times[True]),
+        ratio=found.ratio,
+        ratio_low=found.low,
+        ratio_high=found.high,
     )
 
 

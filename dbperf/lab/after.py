@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dbperf.errors import DbperfError
-from dbperf.indexes.verify import VerifyOptions
 from dbperf.lab.advice import advice_words, advise_on
 from dbperf.lab.context import Lab
 from dbperf.lab.flames import ENDPOINTS, SECONDS, heaviest
-from dbperf.lab.prove import proof_words, prove_on
+from dbperf.lab.prove import advise_with_queries
 from dbperf.load import judge
 from dbperf.load.capacity import capacity
 from dbperf.load.gates import judge_gates, with_gates
 from dbperf.postgres.explain import explain_statement
-from dbperf.records.advice import Advice
 from dbperf.records.load import Load
 from dbperf.records.plans import Plans, StatementPlan
 from dbperf.records.statements import Statements
@@ -20,9 +18,6 @@ from dbperf.records.telemetry import Telemetry
 from dbperf.records.verdicts import Verdicts
 from dbperf.trace.collect import collect, join
 from dbperf.units import format_count
-
-TRIAL = VerifyOptions(keep=False, statement_s=1.0, challengers=1)
-"""Nothing stays, and one plausible candidate that the advice rejected is tried as well: promise beside measurement."""
 
 
 async def flames(lab: Lab) -> None:
@@ -89,7 +84,12 @@ async def advice(lab: Lab) -> None:
         return
     with lab.stages.stage("advice", title, 3.0) as stage:
         try:
-            found = await advise_on(lab.directory, lab.dsn)
+            # The reference tables' queries with limits count as well, and are planned where they will be measured.
+            found = await (
+                advise_with_queries(lab.directory, lab.fresh_dsn or lab.dsn)
+                if lab.options.is_reference
+                else advise_on(lab.directory, lab.dsn)
+            )
         except DbperfError as e:
             # The run's figures are complete without advice; why there is none belongs into the report.
             lab.stages.note(f"no index advice: {e.message}" + (f" ({e.hint})" if e.hint else ""))
@@ -97,26 +97,6 @@ async def advice(lab: Lab) -> None:
             return
         lab.directory.write(found)
         stage.detail = advice_words(found)
-
-
-async def proof(lab: Lab) -> None:
-    title = "Prove the advice by measurement"
-    advised = lab.directory.maybe(Advice)
-    if not lab.options.is_reference or lab.dsn is None:
-        lab.stages.skip("proof", title, "your database is only read: `dbperf verify --apply` proves advice on a copy")
-        return
-    if advised is None or not advised.recommendations:
-        lab.stages.skip("proof", title, "nothing was advised")
-        return
-    with lab.stages.stage("proof", title, 4.0 * len(advised.recommendations)) as stage:
-        try:
-            proved = await prove_on(lab.directory, lab.dsn, advised, options=TRIAL, on_event=stage.update)
-        except DbperfError as e:
-            lab.stages.note(f"the index advice is not proved: {e.message}" + (f" ({e.hint})" if e.hint else ""))
-            stage.detail = e.message
-            return
-        lab.directory.write(proved)
-        stage.detail = proof_words(proved)
 
 
 def verdicts(lab: Lab) -> None:

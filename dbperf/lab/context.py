@@ -12,8 +12,17 @@ import asyncpg
 from dbperf.lab.options import RunOptions
 from dbperf.lab.stages import Stages
 from dbperf.lab.target import Api
+from dbperf.postgres.embedded import Embedded
 from dbperf.records.rundir import RunDirectory
 from dbperf.records.suite import Suite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the load was, so that it can be repeated."""
+
+    suite: Suite
+    data: dict[str, list[Any]]
 
 
 @dataclass(kw_only=True)
@@ -29,6 +38,11 @@ class Lab:
     """Ends what the stages start."""
     dsn: str | None = None
     conn: asyncpg.Connection[Any] | None = None
+    server: Embedded | None = None
+    """That the reference tables are in."""
+    fresh_dsn: str | None = None
+    """A copy of them from before the load."""
+    asked: Asked | None = None
     api: Api | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbperf.lab import after, before, under_load
+from dbperf.lab import after, again, before, under_load
 from dbperf.lab.context import Lab
 
 
@@ -22,5 +22,6 @@ async def measure(lab: Lab) -> None:
         await after.flames(lab)
         after.trace(lab)
         await after.advice(lab)
-        await after.proof(lab)
+        await again.proof(lab)
+        await again.load(lab)
     after.verdicts(lab)

@@ -1,8 +1,8 @@
-"""Index proof in a run: verifies the advice on a database that may be written to, then asks the endpoints again."""
+"""Index proof in a run: verifies the advice on a database that may be written to, and asks the queries with limits."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +12,7 @@ from dbperf.errors import DbperfError
 from dbperf.indexes.advise import Request, advise
 from dbperf.indexes.sessions import read_source, shadow_planner
 from dbperf.indexes.verify import VerifyOptions, verify
-from dbperf.indexes.verify_endpoints import compare_loads
+from dbperf.indexes.verify_endpoints import compare_loads, measured_s
 from dbperf.indexes.workload import Workload, checked
 from dbperf.indexes.workload_files import read_workload
 from dbperf.phase3.levels import QUERY_LEVELS, QueryLevel
@@ -26,10 +26,10 @@ from dbperf.records.shadow import WorkloadStatement
 from dbperf.resources import sql
 from dbperf.stats.hdr import Latencies
 from dbperf.stats.quantiles import quantile
-from dbperf.units import format_ms
+from dbperf.units import format_ms, format_seconds
 
-EXECUTIONS = 120
-"""Of each query with a limit: enough for an interval of P95."""
+EXECUTIONS, EXECUTIONS_LEAST, EXECUTIONS_S = 120, 80, 2.0
+"""Of each query with a limit: enough for an interval of P95; the least where they take longer than those seconds."""
 CHALLENGERS = 2
 STATEMENT_S = 2.0
 ADVICE_S = 20.0
@@ -62,18 +62,16 @@ async def prove_on(
     advice: Advice,
     *,
     queries: Sequence[QueryLevel] = (),
-    load_again: Callable[[], Awaitable[Load]] | None = None,
     options: VerifyOptions | None = None,
     on_event: Callable[[str], None] | None = None,
 ) -> Proof:
-    """Proves advice on a run's own statements and leaves what helps in place, then compares the endpoints.
+    """Proves advice on a run's own statements and leaves what helps in place.
 
     Args:
-        directory: has the statements, and the load before.
+        directory: has the statements.
         dsn: a database that may be written to: the embedded one, or the caller has asked (`dbperf.lab.safety`).
         advice: see `advise_with_queries`.
         queries: with limits; they are timed before the first index is built and after the last.
-        load_again: the same load once more; without it no endpoints are compared.
         options: of the verification; by default what helps stays, and two candidates that the advice rejected are
             tried as well.
         on_event: is told what happens.
@@ -90,11 +88,21 @@ async def prove_on(
     proof = await verify(dsn, workload, advice, options=options, on_event=say)
     after = [await _timed(dsn, q, say) for q in queries]
     judged = [_judged(q, b, a) for q, b, a in zip(queries, before, after, strict=True)]
-    endpoints = []
-    if load_again is not None:
-        say("the same load again")
-        endpoints = compare_loads(directory.read(Load), await load_again())
-    return msgspec.structs.replace(proof, queries=judged, endpoints=endpoints)
+    return msgspec.structs.replace(proof, queries=judged)
+
+
+def with_endpoints(proof: Proof, before: Load, after: Load) -> Proof:
+    """The proof with what the same load says of each endpoint before and after; unlike windows are noted."""
+    first_s, second_s = measured_s(before), measured_s(after)
+    notes = list(proof.notes)
+    if not 0.9 < second_s / first_s < 1.1:
+        notes.append(
+            f"the load was measured for {format_seconds(first_s)} before and for {format_seconds(second_s)} after: the "
+            "intervals of the shorter one are wider, and what builds up over time had less of it"
+        )
+    return msgspec.structs.replace(
+        proof, endpoints=compare_loads(before, after), load_before_s=first_s, load_after_s=second_s, notes=notes
+    )
 
 
 Timed = tuple[Latencies, Plan] | DbperfError
@@ -102,7 +110,14 @@ Timed = tuple[Latencies, Plan] | DbperfError
 
 async def _timed(dsn: str, query: QueryLevel, say: Callable[[str], None]) -> Timed:
     try:
-        times, plan = await query_times(dsn, sql(query.file), executions=EXECUTIONS, draw=query.draw_parameters)
+        times, plan = await query_times(
+            dsn,
+            sql(query.file),
+            executions=EXECUTIONS,
+            least=EXECUTIONS_LEAST,
+            seconds=EXECUTIONS_S,
+            draw=query.draw_parameters,
+        )
     except DbperfError as e:
         return e
     latencies = Latencies.of_ms(times)
@@ -119,7 +134,7 @@ def _judged(query: QueryLevel, before: Timed, after: Timed) -> QueryProof:
             p95_before_ms=None, p95_after_ms=None, p95_after_low_ms=None, p95_after_high_ms=None, index=None,
             verdict="cant_tell", reason=failed.message,
         )  # fmt: skip
-    p95 = quantile(after[0], 0.95)
+    first, p95 = quantile(before[0], 0.95), quantile(after[0], 0.95)
     index = index_of(after[1])
     verdict, reason = _against(query, p95, index)
     return QueryProof(
@@ -127,11 +142,15 @@ def _judged(query: QueryLevel, before: Timed, after: Timed) -> QueryProof:
         title=query.title,
         limit_ms=query.p95_ms,
         wanted_plan=query.plan,
-        executions=EXECUTIONS,
-        p95_before_ms=quantile(before[0], 0.95).value_ms,
+        executions=after[0].count,
+        executions_before=before[0].count,
+        p95_before_ms=first.value_ms,
+        p95_before_low_ms=first.ci_low_ms,
+        p95_before_high_ms=first.ci_high_ms,
         p95_after_ms=p95.value_ms,
         p95_after_low_ms=p95.ci_low_ms,
         p95_after_high_ms=p95.ci_high_ms,
+        index_before=index_of(before[1]),
         index=index,
         verdict=verdict,
         reason=reason,
@@ -150,6 +169,15 @@ def _against(query: QueryLevel, p95: Quantile, index: str | None) -> tuple[Liter
 
 
 def proof_words(proof: Proof) -> str:
-    """One line: how many of the indexes are worth keeping."""
+    """One line: how many of the indexes are worth keeping, and how many queries meet their limits with them."""
     count = {v: sum(i.verdict == v for i in proof.indexes) for v in ("keep", "reject", "cant_tell")}
-    return f"{count['keep']} to keep, {count['reject']} rejected, {count['cant_tell']} can't be told"
+    words = f"{count['keep']} to keep, {count['reject']} rejected, {count['cant_tell']} can't be told"
+    met = sum(q.verdict == "pass" for q in proof.queries)
+    return f"{words}; {met} of {len(proof.queries)} queries meet their limits" if proof.queries else words
+
+
+def endpoint_words(proof: Proof) -> str:
+    """One line: how many endpoints got faster."""
+    count = {v: sum(e.verdict == v for e in proof.endpoints) for v in ("better", "worse", "unchanged", "cant_tell")}
+    words = [f"{count['better']} endpoints faster", f"{count['worse']} slower", f"{count['unchanged']} the same"]
+    return ", ".join([*words, f"{count['cant_tell']} can't be told"])

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from dbperf.errors import RecordError
-from dbperf.lab.context import Lab
+from dbperf.lab.context import Asked, Lab
 from dbperf.lab.options import OBSERVE_S
 from dbperf.lab.safety import check_users
 from dbperf.lab.stages import Stage
@@ -38,6 +38,7 @@ async def load(lab: Lab) -> None:
     check_users(max((s.users or 0 for s in suite.stages), default=0), staging=options.staging)
     allow_writes = options.is_reference or options.writes
     data, selected, left_out = await _chosen(lab, suite, allow_writes=allow_writes)
+    lab.asked = Asked(suite=suite, data=data)
     left_out = [*api.left_out, *left_out]
     for sentence in left_out_words(left_out):
         lab.stages.note(sentence)

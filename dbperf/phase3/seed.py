@@ -93,12 +93,7 @@ async def seed(
         reference = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         oldest = reference - timedelta(days=wanted.keep_days)
     mark = Mark(dataset=DATASET, scale=scale, seed=seed, reference=reference)
-    rows = {
-        "case_bank": wanted.cases,
-        "execution_log": wanted.logs,
-        "case_bank_archive": wanted.archive,
-        "taxonomy_node": len(texts.taxonomy()),
-    }
+    rows = _rows(wanted)
     async with connected(
         dsn, read_only=False, statement_timeout_s=0, lock_timeout_s=0, application_name="dbperf-seed"
     ) as connection:
@@ -140,6 +135,28 @@ async def holds(dsn: str, scale: str, seed: int) -> bool:
     return there is not None and there.same_data(
         Mark(dataset=DATASET, scale=scale, seed=seed, reference=there.reference)
     )
+
+
+async def as_seeded(dsn: str, scale: str, seed: int) -> bool:
+    """Whether a database holds data of that scale and seed, unchanged since they were seeded.
+
+    Raises:
+        ConnectError: no connection.
+        ServerError: a table of that name exists that dbperf did not make.
+    """
+    if not await holds(dsn, scale, seed):
+        return False
+    async with connected(dsn, application_name="dbperf-seed") as connection:
+        return await _pristine(connection, _rows(scale_named(scale)))
+
+
+def _rows(scale: Scale) -> dict[str, int]:
+    return {
+        "case_bank": scale.cases,
+        "execution_log": scale.logs,
+        "case_bank_archive": scale.archive,
+        "taxonomy_node": len(texts.taxonomy()),
+    }
 
 
 async def _mark(connection: asyncpg.Connection[Any]) -> Mark | None:

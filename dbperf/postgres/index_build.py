@@ -139,6 +139,8 @@ async def any_lockers(conn: asyncpg.Connection[Any], table_oid: int) -> list[str
 
 def _locker(row: Row) -> str:
     who = "autovacuum" if row["backend_type"] == "autovacuum worker" else row["application_name"] or "a session"
+    if row["wraparound"]:
+        who += " to prevent wraparound, which does not give way"
     what = f"{who} (pid {row['pid']}, {row['mode']}"
     if row["open_s"] is not None:
         what += f", {row['state'] or 'open'} for {format_seconds(row['open_s'])}"

@@ -7,7 +7,7 @@ databases that nobody else needs at that moment.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ import asyncpg
 from dbperf.errors import StatementError
 from dbperf.plans.read_json import read_json
 from dbperf.plans.tree import walk
+from dbperf.postgres.cold_cache import ColdCache
 from dbperf.postgres.explain import explain_options, explain_values, server_errors
 from dbperf.postgres.shadow_ddl import literal
 from dbperf.records.plans import Plan
@@ -70,14 +71,17 @@ class Trial:
             if not self.conn.is_closed():
                 await transaction.rollback()
 
-    async def plan(self, case: Case, *, with_index: bool) -> Plan:
-        """The plan in a turn of its own, without executing it.
-
-        Raises:
-            StatementError: the server refuses the statement.
-        """
+    async def plans(self, cases: Sequence[Case], *, with_index: bool) -> list[Plan | StatementError]:
+        """The plans of all cases in one turn, nothing executed; an error where the server refuses a statement."""
+        options = explain_options(self.conn.get_server_version())
+        found: list[Plan | StatementError] = []
         async with self.turn(with_index=with_index):
-            return await self._explain(case, explain_options(self.conn.get_server_version()))
+            for case in cases:
+                try:
+                    found.append(await self._explain(case, options))
+                except StatementError as e:
+                    found.append(e)
+        return found
 
     async def analyzed(self, case: Case, *, with_index: bool) -> Plan:
         """The plan with what happened, from its second execution, so that the cache is warm.
@@ -105,6 +109,16 @@ class Trial:
             if isinstance(e.__cause__, asyncpg.QueryCanceledError):
                 return self.timeout_s * 1000
             raise
+
+    async def cold_ms(self, case: Case, cache: ColdCache, *, with_index: bool) -> float:
+        """One turn: a single execution after the caches were emptied.
+
+        Raises:
+            StatementError: the server refuses the statement, or it takes too long.
+        """
+        async with self.turn(with_index=with_index):
+            await cache.evict(self.conn)
+            return _total_ms(await self._explain(case, "ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON"))
 
     async def rows(self, case: Case, *, with_index: bool, most: int = 1000) -> list[str]:
         """The first rows of the answer as text.

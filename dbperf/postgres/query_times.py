@@ -22,7 +22,14 @@ _NAME = "dbperf_times"
 
 
 async def query_times(
-    dsn: str, sql: str, *, executions: int, draw: str | None = None, timeout_s: float = 30.0
+    dsn: str,
+    sql: str,
+    *,
+    executions: int,
+    least: int | None = None,
+    seconds: float = 60.0,
+    draw: str | None = None,
+    timeout_s: float = 30.0,
 ) -> tuple[list[float], Plan]:
     """Times in ms of executions with all their rows, over different parameters in turns, and the first one's plan.
 
@@ -31,7 +38,9 @@ async def query_times(
     Args:
         dsn: where.
         sql: one query.
-        executions: how many.
+        executions: how many, at most.
+        least: at least so many, also where they take longer than `seconds`; by default all.
+        seconds: after which those that are more than the least are left out.
         draw: a query for values of its one parameter, $1 of them; by default they come from the statistics.
         timeout_s: of one execution.
 
@@ -50,8 +59,11 @@ async def query_times(
                 calls = [_call(v) for v in values]
                 plan = read_json(str(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {calls[0]}")))[0]
                 await conn.fetch(calls[0])
-                times = []
+                times: list[float] = []
+                deadline = time.monotonic() + seconds
                 for n in range(executions):
+                    if n >= (executions if least is None else least) and time.monotonic() > deadline:
+                        break
                     begin = time.perf_counter()
                     await conn.fetch(calls[n % len(calls)])
                     times.append((time.perf_counter() - begin) * 1e3)

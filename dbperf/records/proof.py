@@ -86,6 +86,18 @@ class Applied(Document, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class ColdProof(Record, frozen=True, kw_only=True):
+    """First executions after the caches were emptied, with and without one index in turns; medians."""
+
+    pairs: int
+    before_ms: float
+    after_ms: float
+    ratio: float
+    ratio_low: float | None
+    ratio_high: float | None
+    """95 % interval; None with fewer than 6 pairs."""
+
+
 class StatementProof(Record, frozen=True, kw_only=True):
     """One statement, measured with and without one index in turns. Times are medians of execution, warm."""
 
@@ -112,6 +124,8 @@ class StatementProof(Record, frozen=True, kw_only=True):
     """Of an approximate index: the share of the exact answer's rows that it finds (0..1)."""
     plan_before: Plan | None = None
     plan_after: Plan | None = None
+    cold: ColdProof | None = None
+    """Only where dbperf started the server itself."""
     verdict: EffectVerdict
     error: str | None = None
     """Why it was not measured."""
@@ -161,10 +175,15 @@ class EndpointProof(Record, frozen=True, kw_only=True):
     requests_after: int
     quantiles_before: list[Quantile]
     quantiles_after: list[Quantile]
+    p50_ratio: float | None = None
+    p50_ratio_low: float | None = None
+    p50_ratio_high: float | None = None
     p95_ratio: float | None
+    """After over before; None with too few requests for it. So for P50."""
     p95_ratio_low: float | None
     p95_ratio_high: float | None
     verdict: EffectVerdict
+    """By P95; by P50 where there are too few requests for P95 and enough for that."""
 
 
 class QueryProof(Record, frozen=True, kw_only=True):
@@ -177,11 +196,16 @@ class QueryProof(Record, frozen=True, kw_only=True):
     wanted_plan: str | None
     """"index scan" or "vector index"; None: any."""
     executions: int
+    """Counted after; before there may be more or fewer."""
+    executions_before: int | None = None
     p95_before_ms: float | None
+    p95_before_low_ms: float | None = None
+    p95_before_high_ms: float | None = None
     p95_after_ms: float | None
     p95_after_low_ms: float | None
     p95_after_high_ms: float | None
     """95 % interval; None with fewer than 72 executions."""
+    index_before: str | None = None
     index: str | None
     """That its plan uses afterwards."""
     verdict: Literal["pass", "fail", "cant_tell"]
@@ -203,5 +227,10 @@ class Proof(Document, frozen=True, kw_only=True):
     queries: list[QueryProof] = []
     kept: bool = False
     """Whether the indexes with the verdict keep were left in place."""
+    cold: str | None = None
+    """Which caches were empty for the cold figures; None: all figures are warm."""
+    load_before_s: float | None = None
+    load_after_s: float | None = None
+    """How long the endpoints were measured."""
     notes: list[str] = []
     complete: bool = True

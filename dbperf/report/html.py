@@ -26,7 +26,7 @@ from dbperf.flame.ops import without_lines
 from dbperf.plans.tree import operation
 from dbperf.records.plans import Plan, PlanNode
 from dbperf.records.verdicts import LevelVerdict
-from dbperf.report import charts, ranges
+from dbperf.report import charts, proof_view, ranges
 from dbperf.report.change_words import (
     VERDICTS,
     change_bar,
@@ -74,6 +74,7 @@ def render_html(report: Report) -> str:
         details=details(report),
         linked_ranks={s.rank for s in details(report)},
         links=Links(report),
+        index_anchors=proof_view.anchors(report),
         several_stages=len({e.stage for e in report.endpoints}) > 1,
         command=shlex.join(report.command),
     )
@@ -192,6 +193,20 @@ def environment() -> Environment:
         "SHOWN_FINDINGS": SHOWN_FINDINGS,
         "range_bar": ranges.range_bar,
         "parts_bar": ranges.parts_bar,
+        "shown_pair": proof_view.shown_pair,
+        "named": proof_view.named,
+        "proof_notes": proof_view.proof_notes,
+        "SHAPES": proof_view.SHAPES,
+        "INDEX_WORDS": proof_view.INDEX_WORDS,
+        "EFFECT_WORDS": proof_view.EFFECT_WORDS,
+        "proof_bar": proof_view.proof_bar,
+        "proof_scale": proof_view.scale,
+        "quantile_at": proof_view.at,
+        "endpoint_ratio": proof_view.endpoint_ratio,
+        "ratio_words": proof_view.ratio_words,
+        "proof_sentences": proof_view.proof_sentences,
+        "indexes_of_endpoint": proof_view.indexes_of_endpoint,
+        "endpoints_of_index": proof_view.endpoints_of_index,
         "proofs_of": lambda proof: {i.name: i for i in proof.indexes} if proof else {},
         "costs_of": lambda advice: {s.id: s for s in advice.statements},
         "node_anchor": node_anchor,

@@ -6,38 +6,25 @@ Whatever came from a database or an API stands in code spans, where neither mark
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from datetime import UTC
 
-from dbperf.records.base import Record
 from dbperf.records.comparison import MetricComparison
 from dbperf.records.verdicts import LevelVerdict, Verdict
 from dbperf.report.change_words import VERDICTS, change_quantity, change_summary, change_text, shown_changes
+from dbperf.report.markdown_indexes import index_sections
+from dbperf.report.markdown_text import Section, code, prose
 from dbperf.report.model import EndpointReport, Report, StatementReport
 from dbperf.report.requests import finding_groups, short_source
-from dbperf.report.text import visible
 from dbperf.report.words import METRICS, quantity, short_sql
-from dbperf.units import format_bytes, format_count, format_ms, format_share
+from dbperf.units import format_count, format_ms, format_share
 
 MAX_CHARS = 60_000
 MAX_STATEMENTS = 10
 MAX_FINDINGS = 8
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "cant_tell": "❔ can't tell", None: "–"}
 _CHANGES: dict[str, Verdict] = {"worse": "fail", "better": "pass", "cant_tell": "cant_tell"}
-_BACKTICKS = re.compile(r"`+")
-
-
-class Section(Record, frozen=True, kw_only=True):
-    """A part of the text whose rows can be left out, from the end."""
-
-    importance: int
-    """The lowest loses rows first."""
-    head: list[str]
-    rows: list[str]
-    what: str
-    """What a row is, in the plural."""
 
 
 def render_markdown(report: Report, *, max_chars: int = MAX_CHARS) -> str:
@@ -130,16 +117,7 @@ def _sections(r: Report) -> list[Section]:
             ],
             what="findings in requests",
         ),
-        Section(
-            importance=5,
-            head=["### Indexes (estimates of the planner, nothing was created)", ""],
-            rows=[
-                f"- {format_share(x.gain)} of the workload's cost for {format_bytes(x.size_bytes)}: "
-                f"{code(x.create_sql)}"
-                for x in (r.advice.recommendations if r.advice else [])
-            ],
-            what="indexes",
-        ),
+        *index_sections(r),
         Section(
             importance=4,
             head=["### Data quality", ""],
@@ -247,32 +225,3 @@ def _statement(s: StatementReport) -> str:
     cells = [str(s.rank), code(short_sql(s.text, 120)), f"{format_ms(s.total_ms)} ({format_share(s.share)})", calls]
     cells += [format_ms(s.mean_ms), format_count(s.rows_per_call), format_share(s.hit_ratio)]
     return f"| {' | '.join(cells)} |"
-
-
-def code(text: str) -> str:
-    """A code span for foreign text, also inside a table.
-
-    The fence is longer than any run of backticks in the text (CommonMark 6.1); a pipe is escaped, since GitHub splits
-    table cells before it reads code spans.
-
-    >>> code("a | b `c`")
-    '`` a \\\\| b `c` ``'
-    """
-    line = " ".join(visible(text).split()).replace("|", "\\|")
-    if not line:
-        return "` `"
-    longest = max((len(m) for m in _BACKTICKS.findall(line)), default=0)
-    if not longest:
-        return f"`{line}`"
-    fence = "`" * (longest + 1)
-    return f"{fence} {line} {fence}"
-
-
-def prose(text: str) -> str:
-    """Our own sentence with foreign words in it: markup characters are escaped, mentions broken.
-
-    >>> prose("*a* <b> @c")
-    '\\\\*a\\\\* &lt;b&gt; @\\u200bc'
-    """
-    line = " ".join(visible(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]{}|#!])", r"\\\1", line).replace("@", "@\u200b")

@@ -274,6 +274,7 @@ def redact_proof(proof: Proof) -> Proof:
         proof,
         target=HIDDEN,
         indexes=[index(i) for i in proof.indexes],
+        queries=[replace(q, reason=redact_prose(q.reason)) for q in proof.queries],
         notes=[redact_prose(n) for n in proof.notes],
     )
 

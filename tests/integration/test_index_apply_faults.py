@@ -185,3 +185,65 @@ def test_a_target_marked_as_production_is_refused(server: PgServer, folder: Path
     done = dbperf("apply", folder, "--dsn", server.dsn(), "--production", env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert state(server) == "first=true,slow_one=true"
+
+
+WRAPAROUND = {
+    "autovacuum_freeze_max_age": "100000",
+    "autovacuum_naptime": "1s",
+    "vacuum_cost_page_miss": "1",
+    # An ordinary autovacuum would be sent away so soon.
+    "deadlock_timeout": "50ms",
+}
+HELD = """
+CREATE TABLE held (id int, note text)
+WITH (autovacuum_enabled = off, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 10);
+INSERT INTO held SELECT i, md5(i::text) FROM generate_series(1, 200000) i;
+"""
+AGE = "DO $$BEGIN FOR i IN 1..100100 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END$$"
+WORKER = """
+SELECT min(a.pid) FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+WHERE a.query LIKE 'autovacuum: VACUUM% public.held (to prevent wraparound)' AND l.relation = 'held'::regclass
+"""
+
+
+def test_an_autovacuum_against_wraparound_does_not_give_way_and_is_waited_for(tmp_path: Path) -> None:
+    """PostgreSQL cancels an ordinary autovacuum for whoever waits for it, and not this one."""
+    server = PgServer(bindir_18(), WRAPAROUND)
+    try:
+        server.psql(HELD)
+        server.psql(AGE)
+        until(lambda: server.psql(WORKER), 120)
+        worker = server.psql(WORKER)
+        (tmp_path / "m").mkdir()
+        (tmp_path / "m" / "up.sql").write_text(
+            "SET lock_timeout = '300ms';\nSET statement_timeout = 0;\n"
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS on_note ON public.held USING btree (note);\n"
+        )
+        (tmp_path / "m" / "down.sql").write_text("DROP INDEX CONCURRENTLY IF EXISTS public.on_note;\n")
+        env = environment(tmp_path)
+        command = ("apply", tmp_path / "m", "--dsn", server.dsn())
+        gave_up = dbperf(*command, "--wait", "2s", env=env, cwd=tmp_path)
+        assert gave_up.returncode == 3, gave_up.stdout
+        assert "public.held is held by autovacuum to prevent wraparound, which does not give way" in gave_up.stderr
+        assert server.psql(WORKER) == worker  # it was not disturbed
+        assert server.psql("SELECT to_regclass('on_note')") == ""
+        with started(*command, env=env, cwd=tmp_path) as process:
+            waiting = (
+                "SELECT 1 FROM pg_stat_activity WHERE application_name = 'dbperf apply' AND wait_event = 'relation'"
+            )
+            until(lambda: server.psql(waiting))
+            # It would end by itself; here it is made to hurry. While it holds the table, its setting can't be changed.
+            hurry = subprocess.Popen(
+                [server.bindir / "psql", "-Xq", "-h", server.host, "-U", "postgres", "-c",
+                 "ALTER TABLE held SET (autovacuum_vacuum_cost_delay = 0)", "postgres"]
+            )  # fmt: skip
+            until(lambda: server.psql("SELECT 1 FROM pg_stat_activity WHERE query LIKE 'ALTER TABLE held%' "
+                                      "AND wait_event_type = 'Lock'"))  # fmt: skip
+            server.psql(f"SELECT pg_cancel_backend({worker})")
+            assert hurry.wait(60) == 0
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        assert "✓ CREATE INDEX CONCURRENTLY IF NOT EXISTS on_note" in out
+        assert server.psql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'on_note'::regclass") == "t"
+    finally:
+        server.close()

@@ -10,13 +10,11 @@ from dbperf.lab import provenance
 from dbperf.lab.prove import advise_with_queries, prove_on
 from dbperf.phase3.levels import QUERY_LEVELS
 from dbperf.phase3.seed import seed
-from dbperf.records.load import Load
 from dbperf.records.run import Manifest
 from dbperf.records.rundir import RunDirectory
 from tests.conftest import Database
 from tests.support.cli import dbperf, environment
 from tests.support.index_changes import catalog, run_file, squawk
-from tests.support.loads import endpoint, load_of, stage
 
 
 async def test_the_queries_with_limits_and_the_endpoints(db_18: Database, tmp_path: Path) -> None:
@@ -31,25 +29,14 @@ async def test_the_queries_with_limits_and_the_endpoints(db_18: Database, tmp_pa
     (directory.path / "mean.sql").write_text(
         "-- calls: 50\nSELECT avg(execution_time_ms) FROM execution_log WHERE case_id = $1"
     )
-    directory.write(load_of(stage(endpoint([20.0 + i % 7 for i in range(400)]))))
-    again = 0
-
-    async def load_again() -> Load:
-        nonlocal again
-        again += 1
-        return load_of(stage(endpoint([10.0 + i % 7 for i in range(400)])))
-
     advice = await advise_with_queries(directory, db_18.dsn)
     proof = await prove_on(
-        directory, db_18.dsn, advice, queries=QUERY_LEVELS, load_again=load_again,
+        directory, db_18.dsn, advice, queries=QUERY_LEVELS,
         options=VerifyOptions(keep=True, challengers=1, statement_s=0.3),
     )  # fmt: skip
-    assert again == 1
     assert [q.id for q in proof.queries] == [f"DB-00{n}" for n in range(1, 7)]
-    assert all(q.executions == 120 and q.p95_before_ms and q.p95_after_ms for q in proof.queries)
+    assert all(80 <= q.executions <= 120 and q.p95_before_low_ms and q.p95_after_low_ms for q in proof.queries)
     assert {q.verdict for q in proof.queries if q.wanted_plan is None} == {"pass"}
-    (changed,) = proof.endpoints
-    assert changed.verdict == "better"
     by_case = next(i for i in proof.indexes if i.table == "execution_log" and i.verdict == "keep")
     assert db_18.psql(f"SELECT to_regclass('{by_case.name}')") == by_case.name
     assert proof.kept

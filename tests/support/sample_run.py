@@ -32,7 +32,7 @@ from dbperf.records.rundir import RunDirectory
 from dbperf.records.statements import Statement, Statements, Validity, Window
 from dbperf.records.verdicts import LevelVerdict, Verdict, Verdicts
 from dbperf.stats.hdr import Latencies
-from tests.support import sample_evidence
+from tests.support import sample_evidence, sample_proof
 
 START = datetime(2025, 3, 14, 9, 26, 53, tzinfo=UTC)
 HOSTILE = '</script><script>window.pwned=1</script><img src=x onerror="window.pwned=2">\'"`|{{7*7}}\u202e\x1b[31m'
@@ -97,6 +97,7 @@ def sample_run(
         documents += [sample_evidence.trace(profile_, start, bad), sample_evidence.waits(profile_, start, bad)]
         documents += [
             sample_evidence.advice(profile_, bad),
+            sample_proof.proof(profile_, start, bad),
             sample_evidence.profile(bad),
             sample_evidence.telemetry(start, bad),
         ]

@@ -130,9 +130,18 @@ def test_a_statement_that_must_use_an_index_keeps_the_first_that_serves_it() -> 
 def test_endpoints_are_compared_with_intervals_and_only_with_enough_requests() -> None:
     rng = np.random.default_rng(5)
     slow, fast = rng.lognormal(4, 0.3, 2000), rng.lognormal(3.5, 0.3, 2000)
-    before = load_of(stage(endpoint(slow.tolist(), name="GET /a"), endpoint([5.0] * 20, name="GET /few")))
-    after = load_of(stage(endpoint(fast.tolist(), name="GET /a"), endpoint([4.0] * 20, name="GET /few")))
-    better, few = compare_loads(before, after)
+    some, few_times = np.linspace(90, 110, 20).tolist(), [5.0] * 4
+    before = load_of(
+        stage(endpoint(slow.tolist()), endpoint(some, name="GET /some"), endpoint(few_times, name="GET /few"))
+    )
+    after = load_of(
+        stage(
+            endpoint(fast.tolist()),
+            endpoint([t / 4 for t in some], name="GET /some"),
+            endpoint(few_times, name="GET /few"),
+        )
+    )
+    better, median, few = compare_loads(before, after)
     assert better.endpoint == "GET /a"
     assert better.verdict == "better"
     assert better.p95_ratio is not None
@@ -140,8 +149,12 @@ def test_endpoints_are_compared_with_intervals_and_only_with_enough_requests() -
     assert better.p95_ratio_high is not None
     assert better.p95_ratio_low < np.exp(-0.5) < better.p95_ratio_high
     assert [q.q for q in better.quantiles_after] == [0.5, 0.95, 0.99]
+    assert median.p95_ratio is None
+    assert median.p50_ratio == pytest.approx(0.25, rel=0.05)
+    assert median.verdict == "better"
     assert few.verdict == "cant_tell"
     assert few.p95_ratio is None
-    (same, _) = compare_loads(before, before)
+    assert few.p50_ratio is None
+    (same, *_) = compare_loads(before, before)
     assert same.verdict in ("unchanged", "cant_tell")
     assert same.p95_ratio == pytest.approx(1.0)

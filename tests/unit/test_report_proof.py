@@ -1,0 +1,83 @@
+"""The proof of the index advice in the report: words, links between endpoint, statement and index, both ways."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from dbperf.records.proof import Proof
+from dbperf.records.rundir import RunDirectory
+from dbperf.report.build import build_report
+from dbperf.report.html import render_html
+from dbperf.report.links import Links
+from dbperf.report.markdown import render_markdown
+from dbperf.report.model import Report
+from dbperf.report.proof_view import anchors, endpoints_of_index, indexes_of_endpoint, named, proof_notes
+from tests.support.sample_run import sample_run
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    path = tmp_path_factory.mktemp("proof") / "r"
+    sample_run(path, requests=400)
+    return build_report(RunDirectory.open(path))
+
+
+def proof_of(report: Report) -> Proof:
+    assert report.proof is not None
+    return report.proof
+
+
+def test_an_endpoint_leads_to_the_indexes_of_its_statements_and_back(report: Report) -> None:
+    links, (kept, rejected, tried) = Links(report), proof_of(report).indexes
+    assert indexes_of_endpoint(report, links, "POST /reflection/batch") == [kept]
+    assert indexes_of_endpoint(report, links, "GET /reflection/health") == []
+    assert endpoints_of_index(report, links, kept) == ["POST /reflection/batch"]
+    assert endpoints_of_index(report, links, rejected) == []
+    found = anchors(report)
+    assert [found[i.schema, i.name] for i in (kept, rejected, tried)] == ["index-1", "index-2", "index-tried-3"]
+
+
+def test_every_link_of_the_section_has_its_place(report: Report) -> None:
+    html = render_html(report)
+    ids = set(re.findall(r'id="([^"]+)"', html))
+    section = html[html.index('<section id="indexes"') : html.index("</section>", html.index('<section id="indexes"'))]
+    targets = set(re.findall(r'href="#([^"]+)"', section))
+    assert targets <= ids
+    assert {"index-1", "query-DB-004"} <= ids
+    assert any(t.startswith("statement-") for t in targets)
+    assert any(t.startswith("endpoint-") for t in targets)
+    assert 'href="#proof"' in html
+
+
+def test_figures_stand_in_html_and_markdown_alike(report: Report) -> None:
+    html, text = render_html(report), render_markdown(report)
+    for figure in ("84 ms", "19 ms", "0.23", "14.9 ms", "finds only 62 %", "9 were planned with and without it"):
+        assert figure in html
+        assert figure in text
+    assert "statement 1 takes 61 µs" in text
+
+
+def test_a_reason_calls_statements_as_the_report_does(report: Report) -> None:
+    assert report.statements is not None
+    first = report.statements.statements[0]
+    assert named(f"{first.queryid} got slower; 123456789012 too", Links(report)) == (
+        f"statement {first.rank} got slower; 123456789012 too"
+    )
+
+
+def test_statements_that_have_no_plan_are_one_note(report: Report) -> None:
+    notes = [f"{n}: not measured, TRANSACTION is a utility statement" for n in (1, 2)] + ["warm"]
+    assert proof_notes(msgspec.structs.replace(proof_of(report), notes=notes)) == [
+        "warm",
+        "2 statements of the workload were not measured (2 of them: TRANSACTION is a utility statement)",
+    ]
+
+
+def test_without_a_proof_the_report_says_what_would_be_measured(report: Report) -> None:
+    html = render_html(msgspec.structs.replace(report, proof=None))
+    assert "Not proved yet" in html
+    assert "dbperf verify --dsn" in html
+    assert "would build each of the 2 indexes" in html
