@@ -16,7 +16,7 @@ from dbperf.load.generator import Health
 from dbperf.load.heat import Heat
 from dbperf.records.load import EndpointLoad, ErrorCount, LeftOut, Load, LoadSecond, Quantile, RegionLoad, StageLoad
 from dbperf.records.suite import Suite
-from dbperf.stats.hdr import Latencies
+from dbperf.stats.hdr import Latencies, SparseCounts
 from dbperf.stats.quantiles import LOAD_QUANTILES, design_effect, mean_interval, quantile
 
 FILE_NAME = "load.jsonl"
@@ -37,7 +37,7 @@ class _Endpoint:
     min_ms: float | None = None
     max_ms: float | None = None
     kinds: dict[tuple[str, int | None], list[Any]] = field(default_factory=dict)
-    by_second: list[Latencies] = field(default_factory=list)
+    by_second: list[SparseCounts] = field(default_factory=list)
     unfinished: int = 0
     ended_by_tick: dict[int, int] = field(default_factory=dict)
 
@@ -216,7 +216,7 @@ def _add_row(e: _Endpoint, row: dict[str, Any], latency: Latencies) -> None:
     e.errors += row["errors"]
     e.size_bytes += row["bytes"]
     e.latency.add(latency)
-    e.by_second.append(latency)
+    e.by_second.append(latency.sparse())
     if row["failed"]:
         e.failed = e.failed or Latencies()
         e.failed.add(Latencies.decode(row["failed"]))

@@ -146,3 +146,11 @@ def test_the_interval_of_a_mean_covers_and_needs_five_values() -> None:
         hits += interval[0] <= 100 <= interval[1]
     assert hits / 400 > 0.92
     assert mean_interval([1.0, 2.0, 3.0, 4.0]) is None
+
+
+def test_sparse_counts_answer_as_the_whole_histogram_does() -> None:
+    latencies = Latencies.of_ms([0.2, 1.0, 1.0, 7.5, 90.0, 4000.0])
+    sparse = latencies.sparse()
+    assert sparse.count == 6
+    limits = [0.1, 0.2, 1.0, 8.0, 4000.0]
+    assert [sparse.count_at_most(x) for x in limits] == [latencies.count_at_most(x) for x in limits] == [0, 1, 3, 4, 6]
