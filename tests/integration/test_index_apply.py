@@ -242,9 +242,11 @@ async def test_a_deadlock_with_a_migration_is_tried_again(db: Database, tmp_path
     """The build holds its lock and waits for the migration's transaction, which then wants that table exclusively."""
     db.psql(SHOP)
     events: list[str] = []
-    up = ONE.replace("300ms", "20s")
+    up = ONE.replace("300ms", "60s")
+    # A session looks for a deadlock once in each wait, so the circle must have closed before the build's look.
+    db.psql(f"ALTER DATABASE {db.name} SET deadlock_timeout = '4s'")
     async with connected(db.dsn, read_only=False, lock_timeout_s=None, statement_timeout_s=None) as migration:
-        await migration.execute("SET deadlock_timeout = '20s'; BEGIN; UPDATE orders SET note = note WHERE id = 1")
+        await migration.execute("SET deadlock_timeout = '60s'; BEGIN; UPDATE orders SET note = note WHERE id = 1")
         task = asyncio.create_task(apply(folder(tmp_path, up), db.dsn, on_event=events.append))
         while db.psql("SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('idx_orders_note')") != "1":
             await asyncio.sleep(0.05)
