@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from dbperf.indexes import candidates as make
 from dbperf.indexes.clauses import Resolver, StatementUse
-from dbperf.indexes.costs import NONE, Costs, Known, Names, Planned, Table, leading_of, relations_in
+from dbperf.indexes.costs import Costs, Known, Mask, Planned, Table, bits, leading_of, relations_in
+from dbperf.indexes.explore import ablate
 from dbperf.indexes.report import build_advice
 from dbperf.indexes.search import Point, Search
 from dbperf.indexes.size import Size, estimate
@@ -24,7 +26,7 @@ from dbperf.records.shadow import Catalog, Relation
 _PARTIAL_MOST = 0.6
 """A predicate that keeps more of the rows than this makes no index smaller worth its maintenance."""
 _ADD_AT_ONCE = 500
-_VARIANTS_PER_TABLE = 16
+_VARIANTS_PER_TABLE = 40
 _LARGE = 200
 """Statements from which on survivors are limited."""
 _KEPT_PER_TABLE = 12
@@ -83,26 +85,32 @@ class Advisor:
             return build_advice(self, Point((), 0, 1.0), [], complete=True)
         await self._candidates()
         search = self._search()
-        survivors = await search.ablate(self.statements, lambda s: s.own)
-        survivors = self._fewer(search, survivors)
+        others, smaller = (2, 3) if search.thorough else (1, 1)
+        sizes, tables = search.by_bit(self.costs.specs)
+        found = await ablate(
+            self.costs, self.statements, sizes, tables, search.half_late, others=others, smaller=smaller
+        )
+        survivors = set(self.costs.names(found))
+        survivors = self._fewer(survivors)
         await self._forget(set(self.costs.specs) - survivors)
         survivors |= await self._variants(survivors)
-        search = self._search(search.moves)
+        hurried = search.hurried
+        search = self._search()
         points = await search.run(survivors)
         chosen = self._within_budget(points)
         await self._learn_marginals(chosen)
-        advice = build_advice(self, chosen, points, complete=not search.stopped)
+        advice = build_advice(self, chosen, points, complete=not (search.stopped or search.hurried or hurried))
         await self._forget(survivors)
         return advice
 
     async def _learn_marginals(self, chosen: Point) -> None:
         """What each statement would cost without each index of the set."""
-        names = frozenset(chosen.names)
-        await self.costs.learn(
-            [(s, names - {n}) for n in chosen.names for s in self.statements if n in self.costs.used(s, names)]
-        )
+        mask = self.costs.mask(chosen.names)
+        if self._search_now is None or not self._search_now.late():
+            wanted = [(s, mask & ~b) for s in self.statements for b in bits(self.costs.used(s, mask))]
+            await self.costs.learn(wanted)
 
-    def _search(self, moves: Mapping[Names, None] | None = None) -> Search:
+    def _search(self) -> Search:
         limit = self.request.time_limit_s
         self._search_now = Search(
             costs=self.costs,
@@ -110,12 +118,14 @@ class Advisor:
             coefficients=self.coefficients,
             sizes={n: s.size_bytes for n, s in self.sizes.items()},
             writes={n: self.write_share(n) for n in self.sizes},
+            total=self._total,
             minimum_gain=self.request.minimum_gain,
             max_indexes=self.request.max_indexes,
             deadline=None if limit is None else self.started + limit,
             budget_bytes=self.request.budget_bytes,
-            moves=dict(moves or {}),
+            thorough=len(self.statements) <= _LARGE,
             stopped=self._stopped,
+            started=self.started,
         )
         return self._search_now
 
@@ -141,7 +151,7 @@ class Advisor:
                 id=v.id, key=v.key, text=v.text, calls=v.calls, tables=frozenset(tables), base=answer.cost
             )
             planned.plan = answer.plan
-            planned.known.append(Known(NONE, NONE, NONE, answer.cost))
+            planned.learn(Known(0, 0, 0, answer.cost))
             self.uses[v.key] = v.use
             self.statements.append(planned)
             self._note_writes(planned, v.use, answer)
@@ -183,7 +193,7 @@ class Advisor:
         for spec, owners in specs.items():
             if spec in names:
                 for planned in owners:
-                    planned.own |= {names[spec]}
+                    planned.own |= self.costs.bits[names[spec]]
                     planned.leading |= {leading_of(spec)}
                     planned.expressions |= {k.expression for k in spec.keys if k.expression}
 
@@ -228,21 +238,31 @@ class Advisor:
             for s in specs
         }
 
-    def _fewer(self, search: Search, survivors: set[str]) -> set[str]:
+    def _fewer(self, survivors: set[str]) -> set[str]:
         """Of a large workload's survivors the most useful ones of each table: all of them would take minutes."""
         if len(self.statements) <= _LARGE:
             return survivors
-        benefit = search.benefits(lambda s: s.own)
+        benefit = self._benefits()
         kept: set[str] = set()
         count: dict[Table, int] = {}
-        for name in sorted(survivors, key=lambda n: (-benefit.get(n, 0.0), n)):
+        for name in sorted(survivors, key=lambda n: (-benefit.get(n, 0.0), self.costs.bits[n])):
             spec = self.costs.specs[name]
             table = (spec.schema, spec.table)
             if count.get(table, 0) < _KEPT_PER_TABLE:
                 count[table] = count.get(table, 0) + 1
                 kept.add(name)
-        search.moves = {m: None for m in search.moves if m <= kept}
         return kept
+
+    def _benefits(self) -> dict[str, float]:
+        """Each statement's gain with all of its own candidates, shared among those that its plan uses."""
+        benefit: dict[str, float] = {}
+        for s in self.statements:
+            if (known := s.settled(s.own)) is None:
+                continue
+            used = self.costs.names(known.used)
+            for name in used:
+                benefit[name] = benefit.get(name, 0.0) + self.coefficients[s.key] * (s.base - known.cost) / len(used)
+        return benefit
 
     async def _forget(self, names: set[str]) -> None:
         """Candidates that no plan used: each one left would slow planning down."""
@@ -252,7 +272,7 @@ class Advisor:
 
     async def _variants(self, survivors: set[str]) -> set[str]:
         by_table: dict[Table, list[IndexSpec]] = {}
-        for name in sorted(survivors):
+        for name in sorted(survivors, key=self.costs.bits.__getitem__):
             spec = self.costs.specs[name]
             by_table.setdefault((spec.schema, spec.table), []).append(spec)
         fresh: list[IndexSpec] = []
@@ -260,9 +280,9 @@ class Advisor:
             found: dict[IndexSpec, None] = {}
             for a in specs:
                 found.update(dict.fromkeys(make.simpler(a)))
-                for b in specs:
-                    if a is not b and (both := make.merged(a, b)):
-                        found[both] = None
+            for a, b in itertools.combinations(specs, 2):
+                if both := make.merged(a, b):
+                    found[both] = None
             existing = self.relations[table].indexes
             kept = [s for s in found if s not in self.name_of and not any(make.covers(i, s) for i in existing)]
             most = _VARIANTS_PER_TABLE if len(self.statements) <= _LARGE else _KEPT_PER_TABLE // 2
@@ -286,20 +306,20 @@ class Advisor:
         """What maintenance adds to the objective."""
         return self.write_cost(name) * (1 - self.request.ratio_weight) / self.total
 
+    def _total(self, mask: Mask) -> float:
+        """The workload's cost under a set, maintenance included."""
+        reads = sum(s.calls * self.costs.cost(s, mask) for s in self.statements)
+        return reads + sum(self.write_cost(n) for n in self.costs.names(mask))
+
     def _within_budget(self, points: Sequence[Point]) -> Point:
         """The best point that fits all limits; the empty set always does."""
+        limit = math.inf if self.request.max_write_cost is None else self.request.max_write_cost * self.total
 
         def fits(p: Point) -> bool:
             if self.request.budget_bytes is not None and p.size_bytes > self.request.budget_bytes:
                 return False
-            written = sum(self.write_cost(n) for n in p.names)
-            limit = self.request.max_write_cost
-            if limit is not None and written > limit * self.total:
-                return False
             # The ratios in the objective may not buy a dearer workload.
-            names = frozenset(p.names)
-            reads = sum(s.calls * self.costs.cost(s, names) for s in self.statements)
-            return reads + written <= self.total * (1 + 1e-9)
+            return sum(self.write_cost(n) for n in p.names) <= limit and p.cost <= self.total * (1 + 1e-9)
 
         return min((p for p in points if fits(p)), key=lambda p: (p.objective, p.size_bytes))
 

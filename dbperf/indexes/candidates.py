@@ -6,6 +6,7 @@ prefixes of existing indexes, keys of unindexable types, tables of a few pages.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ _NO_BTREE = ("json", "point", "xml", "box", "line", "lseg", "path", "polygon", "
 _COVERED_MOST = 5
 _COVERED_WIDTH_BYTES = 160
 _BRIN_PAGES = 1000
-_PER_TABLE_USE = 40
+_PER_TABLE_USE = 60
+_JOINS_MOST = 4
 _PARTIAL_VALUES = 50
 
 
@@ -107,7 +109,9 @@ class _Maker:
                 yield from ([join, *head], [*head, join])
                 for last in ranges:
                     yield from ([join, *head, last], [*head, join, last])
-            yield from ([join, other] for other in joins if other != join)
+        if len(joins) <= _JOINS_MOST:
+            for width in range(2, self.options.max_width + 1):
+                yield from map(list, itertools.permutations(joins, width))
 
     def keys(self, *kinds: str) -> list[IndexKey]:
         found: dict[str, IndexKey] = {}

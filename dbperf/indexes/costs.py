@@ -1,12 +1,15 @@
 """What statements cost under sets of indexes, with as few what-if calls as the planner's own answers allow.
 
 A statement's cost depends only on the indexes on its own tables. If its plan under the set C uses the subset U, then
-every set between U and C has the same plan and cost: one answer settles many questions.
+every set between U and C has the same plan and cost: one answer settles many questions. And whatever else is there, a
+plan stays possible while its indexes are: the cheapest known plan that a set allows bounds the set's cost from above
+(the plan cache of INUM: Papadomanolakis, Dash, Ailamaki, "Efficient Use of the Query Optimizer for Automated Physical
+Design", VLDB 2007). Sets are bit masks here: comparing them is most of what a search does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,17 +17,28 @@ from dbperf.postgres.whatif import Answer, PlanJson, Question, WhatIf, nodes
 from dbperf.records.advice import IndexSpec
 
 Table = tuple[str, str]
-Names = frozenset[str]
-NONE: Names = frozenset()
+Mask = int
+"""A set of candidates; `Costs.mask` and `Costs.names` translate."""
+_CHUNK = 512
+"""Questions between two looks at the clock."""
 
 
 class Known(NamedTuple):
     """One answer: for every set between `deciding` and `whole` the cost and the plan are the same."""
 
-    whole: Names
-    deciding: Names
-    used: Names
+    whole: Mask
+    deciding: Mask
+    used: Mask
     cost: float
+
+
+class PlanCost(NamedTuple):
+    """A plan that is possible wherever its indexes are."""
+
+    cost: float
+    needs: Mask
+    guess: bool = False
+    """Not the planner's answer: an index is taken to do the work of a narrower one that begins it."""
 
 
 @dataclass
@@ -41,32 +55,56 @@ class Planned:
     base: float = 0.0
     """Cost with the indexes that exist."""
     plan: PlanJson | None = None
-    own: Names = NONE
+    own: Mask = 0
     """Candidates that were made for it."""
-    live: Names = NONE
-    """Candidates that some plan of it used."""
     leading: frozenset[tuple[str, str, str]] = frozenset()
     """Schema, table and first key of its own candidates."""
     expressions: frozenset[str] = frozenset()
     """Expressions that its own candidates have as keys."""
     known: list[Known] = field(default_factory=list)
+    plans: list[PlanCost] = field(default_factory=list)
+    """Cheapest first; none needs all that a cheaper one needs."""
+    changed: bool = True
+    """`plans` has changed since a model read it."""
 
-    found: dict[Names, float] = field(default_factory=dict)
+    @property
+    def live(self) -> Mask:
+        """Candidates that some plan of it used."""
+        found = 0
+        for known in self.known:
+            found |= known.used
+        return found
 
-    def find(self, names: Names) -> float | None:
-        if names in self.found:
-            return self.found[names]
-        if (known := self.settled(names)) is None:
-            return None
-        self.found[names] = known.cost
-        return known.cost
-
-    def settled(self, names: Names) -> Known | None:
+    def settled(self, mask: Mask) -> Known | None:
         """The answer that a set's follows from."""
         for known in reversed(self.known):
-            if known.deciding <= names <= known.whole:
+            if not known.deciding & ~mask and not mask & ~known.whole:
                 return known
         return None
+
+    def bound(self, mask: Mask) -> PlanCost:
+        """The cheapest known plan that a set allows: the set costs this or less (guesses left out)."""
+        for plan in self.plans:
+            if not plan.needs & ~mask and not plan.guess:
+                return plan
+        return PlanCost(self.base, 0)
+
+    def learn(self, known: Known) -> None:
+        self.known.append(known)
+        # What this answer contradicts was guessed too low.
+        self.plans = [p for p in self.plans if not (p.guess and p.cost < known.cost and not p.needs & ~known.whole)]
+        self.enter(PlanCost(known.cost, known.deciding))
+        self.changed = True
+
+    def enter(self, plan: PlanCost) -> bool:
+        """Adds a plan unless one that is no dearer needs no more; drops those that it makes pointless."""
+        if any(p.cost <= plan.cost and not p.needs & ~plan.needs for p in self.plans):
+            return False
+        self.plans = [p for p in self.plans if p.cost < plan.cost or plan.needs & ~p.needs]
+        self.plans.append(plan)
+        self.plans.sort()
+        self.changed = True
+        return True
 
 
 class Costs:
@@ -80,100 +118,124 @@ class Costs:
         """
         self.planner = planner
         self.specs: dict[str, IndexSpec] = {}
-        self._leading: dict[str, tuple[str, str, str]] = {}
-        self._on: dict[Table, set[str]] = {}
-        self._relevant: dict[frozenset[Table], Names] = {}
+        self.bits: dict[str, Mask] = {}
+        self.name_of: dict[Mask, str] = {}
+        self._leading: dict[tuple[str, str, str], Mask] = {}
+        self._by_expression: dict[str, Mask] = {}
         self._skip_scan = skip_scan
         self.skipping: set[str] = set()
         """Candidates that only a newer planner would use in some plan."""
 
     def register(self, name: str, spec: IndexSpec) -> None:
-        self.specs[name] = spec
-        self._leading[name] = leading_of(spec)
-        self._relevant.clear()
-        self._on.setdefault((spec.schema, spec.table), set()).add(name)
+        bit = 1 << len(self.bits)
+        self.specs[name], self.bits[name], self.name_of[bit] = spec, bit, name
+        leading = leading_of(spec)
+        self._leading[leading] = self._leading.get(leading, 0) | bit
+        for key in spec.keys:
+            if key.expression is not None:
+                self._by_expression[key.expression] = self._by_expression.get(key.expression, 0) | bit
 
     def forget(self, names: Iterable[str]) -> None:
-        self._relevant.clear()
-        for name in names:
-            spec = self.specs[name]
-            self._on[spec.schema, spec.table].discard(name)
+        gone = ~self.mask(names)
+        self._leading = {k: mask & gone for k, mask in self._leading.items()}
+        self._by_expression = {k: mask & gone for k, mask in self._by_expression.items()}
 
-    def relevant(self, statement: Planned) -> Names:
-        """Candidates on the statement's tables."""
-        if (found := self._relevant.get(statement.tables)) is None:
-            found = frozenset(n for t in statement.tables for n in self._on.get(t, ()))
-            self._relevant[statement.tables] = found
+    def mask(self, names: Iterable[str]) -> Mask:
+        found = 0
+        for name in names:
+            found |= self.bits[name]
         return found
 
-    def offered(self, statement: Planned) -> Names:
-        """Candidates on the statement's tables that begin as one of its own does: others can't serve it well."""
-        names = self.relevant(statement)
-        return frozenset(n for n in names if self._leading[n] in statement.leading)
+    def names(self, mask: Mask) -> list[str]:
+        """In the order in which they were registered."""
+        return [self.name_of[b] for b in bits(mask)]
 
-    async def learn(self, wanted: Sequence[tuple[Planned, Names]]) -> None:
-        """Makes `Planned.find` answer for all pairs; sets are cut to the statement's tables."""
-        questions: dict[tuple[int, Names], Planned] = {}
-        for statement, names in wanted:
-            cut = names & self.relevant(statement)
-            if statement.find(cut) is None:
-                questions[id(statement), cut] = statement
-        again: list[tuple[Planned, Names, Names]] = []
+    def offered(self, statement: Planned) -> Mask:
+        """Candidates on the statement's tables that begin as one of its own does: others can't serve it well."""
+        found = 0
+        for leading in statement.leading:
+            found |= self._leading.get(leading, 0)
+        return found
+
+    async def learn(self, wanted: Iterable[tuple[Planned, Mask]], stop: Callable[[], bool] | None = None) -> int:
+        """Makes `cost` exact for all pairs, unless `stop` says that time is up; of a set counts what is offered.
+
+        Returns:
+            How many questions had to be asked.
+        """
+        questions: dict[tuple[str, Mask], Planned] = {}
+        for statement, mask in wanted:
+            cut = mask & self.offered(statement)
+            if statement.settled(cut) is None:
+                questions[statement.key, cut] = statement
         pairs = list(questions.items())
-        answers = await self.planner.ask([Question(statement=s.text, on=names) for (_, names), s in pairs])
-        for ((_, names), statement), answer in zip(pairs, answers, strict=True):
-            skipping = NONE if self._skip_scan else self._skips(answer)
+        for start in range(0, len(pairs), _CHUNK):
+            if start and stop is not None and stop():
+                return start
+            await self._ask(pairs[start : start + _CHUNK])
+        return len(pairs)
+
+    async def _ask(self, pairs: Sequence[tuple[tuple[str, Mask], Planned]]) -> None:
+        again: list[tuple[Planned, Mask, Mask]] = []
+        asked = [Question(statement=s.text, on=frozenset(self.names(mask))) for (_, mask), s in pairs]
+        for ((_, mask), statement), answer in zip(pairs, await self.planner.ask(asked), strict=True):
+            skipping = 0 if self._skip_scan else self._skips(answer)
             if skipping:
-                self.skipping |= skipping
-                again.append((statement, names, names - skipping))
+                self.skipping.update(self.names(skipping))
+                again.append((statement, mask, mask & ~skipping))
             else:
-                self._store(statement, names, answer)
+                self._store(statement, mask, answer)
         if again:
             await self.learn([(s, less) for s, _, less in again])
-            for statement, names, less in again:
-                if (cost := statement.find(less)) is not None:
-                    used = self.used(statement, less)
-                    statement.known.append(Known(names, less, used, cost))
+            for statement, mask, less in again:
+                if found := statement.settled(less):
+                    statement.known.append(Known(mask, less, found.used, found.cost))
 
-    def _store(self, statement: Planned, names: Names, answer: Answer) -> None:
+    def _store(self, statement: Planned, mask: Mask, answer: Answer) -> None:
         # An index on an expression brings statistics: it may change a plan that does not use it.
-        wanted = statement.expressions
-        telling = {n for n in names if wanted and any(k.expression in wanted for k in self.specs[n].keys)}
+        telling = 0
+        for expression in statement.expressions:
+            telling |= self._by_expression.get(expression, 0)
+        used = self.mask(answer.used)
         cost = statement.base if answer.cost is None else answer.cost
-        statement.known.append(Known(names, frozenset(answer.used | telling), answer.used, cost))
+        statement.learn(Known(mask, used | (telling & mask), used, cost))
 
-    def _skips(self, answer: Answer) -> Names:
+    def _skips(self, answer: Answer) -> Mask:
         """Candidates whose index condition leaves out the leading key."""
-        found = set()
+        found = 0
         for node in nodes(answer.plan or {}):
-            spec = self.specs.get(self.planner_name(node.get("Index Name"), answer))
-            condition = node.get("Index Cond")
-            if spec is None or condition is None or spec.method != "btree":
+            name, condition = node.get("Index Name"), node.get("Index Cond")
+            if name not in answer.used or condition is None:
                 continue
+            spec = self.specs[name]
             leading = spec.keys[0].column
-            if leading is not None and leading not in condition:
-                found.add(node["Index Name"])
-        return frozenset(found & answer.used)
-
-    @staticmethod
-    def planner_name(index: str | None, answer: Answer) -> str:
-        return index if index in answer.used else ""
-
-    def cost(self, statement: Planned, names: Names) -> float:
-        """A cost that `learn` was asked for.
-
-        Raises:
-            KeyError: it was not.
-        """
-        found = statement.find(names & self.relevant(statement))
-        if found is None:
-            raise KeyError(statement.id)
+            if spec.method == "btree" and leading is not None and leading not in condition:
+                found |= self.bits[name]
         return found
 
-    def used(self, statement: Planned, names: Names) -> Names:
-        """The part of a set that the statement's plan uses; `learn` was asked for it."""
-        known = statement.settled(names & self.relevant(statement))
-        return known.used if known else NONE
+    def cost(self, statement: Planned, mask: Mask) -> float:
+        """What `learn` was asked for, exactly; of other sets the least that is known to be possible."""
+        cut = mask & self.offered(statement)
+        known = statement.settled(cut)
+        return statement.bound(cut).cost if known is None else known.cost
+
+    def used(self, statement: Planned, mask: Mask) -> Mask:
+        """The part of a set that the statement's plan uses."""
+        cut = mask & self.offered(statement)
+        known = statement.settled(cut)
+        return statement.bound(cut).needs if known is None else known.used
+
+
+def bits(mask: Mask) -> Iterator[Mask]:
+    """The single members of a set, lowest first.
+
+    >>> list(bits(0b1010))
+    [2, 8]
+    """
+    while mask:
+        lowest = mask & -mask
+        yield lowest
+        mask ^= lowest
 
 
 def leading_of(spec: IndexSpec) -> tuple[str, str, str]:

@@ -31,8 +31,8 @@ class NoIndex(NamedTuple):
 
 def no_index(advisor: Advisor, chosen: Point, points: Sequence[Point]) -> NoIndex:
     """The statements that no chosen index serves, by weight, each with the reason; rewrites of those that stay dear."""
-    names = frozenset(chosen.names)
-    over = {n for p in points if p.objective < chosen.objective for n in p.names} - names
+    mask = advisor.costs.mask(chosen.names)
+    over = {n for p in points if p.objective < chosen.objective for n in p.names} - set(chosen.names)
     facts = facts_of(advisor.catalog)
     groups: dict[str, list[Planned]] = {}
     for s in advisor.statements:
@@ -43,8 +43,8 @@ def no_index(advisor: Advisor, chosen: Point, points: Sequence[Point]) -> NoInde
     for id_ in sorted(groups, key=lambda i: -sum(s.calls * s.base for s in groups[i]))[: 2 * _MOST]:
         variants = groups[id_]
         before = sum(s.calls * s.base for s in variants)
-        after = sum(s.calls * advisor.costs.cost(s, names) for s in variants)
-        served = any(advisor.costs.used(s, names) for s in variants)
+        after = sum(s.calls * advisor.costs.cost(s, mask) for s in variants)
+        served = any(advisor.costs.used(s, mask) for s in variants)
         if after > _SERVED * before or not before:
             dearest = max(variants, key=lambda s: s.calls * s.base)
             for r in rewrites_of(id_, dearest.text, dearest.plan, advisor.uses[dearest.key], facts):
@@ -71,8 +71,8 @@ def _why(advisor: Advisor, variants: Sequence[Planned], over: set[str]) -> str:
 def _reasons(advisor: Advisor, variants: Sequence[Planned], over: set[str]) -> Iterator[str]:
     """What holds, the most telling first; the last always does."""
     tables = {t: advisor.relations[t] for s in variants for t in s.tables if t in advisor.relations}
-    own = {n for s in variants for n in s.own}
-    live = {n for s in variants for n in s.live} & own
+    own = {n for s in variants for n in advisor.costs.names(s.own)}
+    live = {n for s in variants for n in advisor.costs.names(s.live)} & own
     if all(_small(r) and (r.tuples >= 0 or not r.pages) for r in tables.values()):
         pages = max((r.pages for r in tables.values()), default=0)
         yield f"its tables are small (below {max(pages + 1, 2)} pages): reading one is as fast as any index"

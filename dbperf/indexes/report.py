@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dbperf.indexes import candidates as make
 from dbperf.indexes.affected import affected_notes
 from dbperf.indexes.clauses import StatementUse
-from dbperf.indexes.costs import Names, Planned
+from dbperf.indexes.costs import Mask, Planned
 from dbperf.indexes.no_index import no_index
 from dbperf.indexes.search import Point
 from dbperf.indexes.statistics_advice import statistics_advice
@@ -28,18 +28,18 @@ _NAME_BYTES = 63
 
 def build_advice(advisor: Advisor, chosen: Point, points: Sequence[Point], *, complete: bool) -> Advice:
     """The document for a chosen set; `points` is the whole frontier."""
-    names = frozenset(chosen.names)
+    mask = advisor.costs.mask(chosen.names)
     before = sum(s.calls * s.base for s in advisor.statements)
-    after = _weighted(advisor, names) + sum(advisor.write_cost(n) for n in names)
+    after = _weighted(advisor, mask) + sum(advisor.write_cost(n) for n in chosen.names)
     taken = {i.name for r in advisor.catalog.relations for i in r.indexes}
     recommendations = []
     for name in chosen.names:
-        recommendations.append(_recommendation(advisor, name, names, taken))
+        recommendations.append(_recommendation(advisor, name, mask, taken))
     recommendations.sort(key=lambda r: (-r.gain, r.name))
     curve = [
         BudgetPoint(
             size_bytes=p.size_bytes,
-            cost=_weighted(advisor, frozenset(p.names)) + sum(advisor.write_cost(n) for n in p.names),
+            cost=_weighted(advisor, advisor.costs.mask(p.names)) + sum(advisor.write_cost(n) for n in p.names),
             indexes=[advisor.costs.specs[n].create_sql("…") for n in p.names],
         )
         for p in points
@@ -57,7 +57,7 @@ def build_advice(advisor: Advisor, chosen: Point, points: Sequence[Point], *, co
         size_bytes=chosen.size_bytes,
         recommendations=recommendations,
         rejected=_rejected(advisor, chosen, points) + without.rejected,
-        statements=_statement_costs(advisor, names),
+        statements=_statement_costs(advisor, mask),
         skipped=advisor.skipped,
         curve=curve,
         redundant=_redundant(advisor),
@@ -78,7 +78,7 @@ def _misled(advisor: Advisor) -> list[str]:
     return affected_notes(advisor.catalog, uses)
 
 
-def _statement_costs(advisor: Advisor, names: Names) -> list[StatementCost]:
+def _statement_costs(advisor: Advisor, mask: Mask) -> list[StatementCost]:
     """Costs per call; of a statement with variants the mean over its calls."""
     groups: dict[str, list[Planned]] = {}
     for s in advisor.statements:
@@ -92,31 +92,30 @@ def _statement_costs(advisor: Advisor, names: Names) -> list[StatementCost]:
                 id=key,
                 calls=calls,
                 cost_before=sum(w * s.base for w, s in zip(weights, variants, strict=True)),
-                cost_after=sum(w * advisor.costs.cost(s, names) for w, s in zip(weights, variants, strict=True)),
+                cost_after=sum(w * advisor.costs.cost(s, mask) for w, s in zip(weights, variants, strict=True)),
                 text=variants[0].text,
             )
         )
     return found
 
 
-def _weighted(advisor: Advisor, names: Names) -> float:
-    return sum(s.calls * advisor.costs.cost(s, names) for s in advisor.statements)
+def _weighted(advisor: Advisor, mask: Mask) -> float:
+    return sum(s.calls * advisor.costs.cost(s, mask) for s in advisor.statements)
 
 
-def _recommendation(advisor: Advisor, name: str, names: Names, taken: set[str]) -> Recommendation:
-    spec, size = advisor.costs.specs[name], advisor.sizes[name]
+def _recommendation(advisor: Advisor, name: str, mask: Mask, taken: set[str]) -> Recommendation:
+    spec, size, bit = advisor.costs.specs[name], advisor.sizes[name], advisor.costs.bits[name]
     relation = advisor.relations[spec.schema, spec.table]
     users: list[tuple[Planned, float, float]] = []
     gain = share = 0.0
     for s in advisor.statements:
         if (spec.schema, spec.table) not in s.tables:
             continue
-        after = advisor.costs.cost(s, names)
-        without = s.find((names - {name}) & advisor.costs.relevant(s))
-        if name in advisor.costs.used(s, names):
-            users.append((s, s.base, after))
-        # What was never asked was never needed: the plan does not use the index.
-        lost = 0.0 if without is None else without - after
+        if not advisor.costs.used(s, mask) & bit:
+            continue
+        after = advisor.costs.cost(s, mask)
+        users.append((s, s.base, after))
+        lost = advisor.costs.cost(s, mask & ~bit) - after
         gain += s.calls * lost
         share += advisor.coefficients[s.key] * lost
     written = advisor.write_cost(name)
@@ -168,7 +167,9 @@ def _reason(
         parts.append("the table was never analysed, so that this is a guess: ANALYZE it and ask again")
     table = r.pages * 8192
     if table:
-        parts.append(f"{format_share(size / table)} of the table's size")
+        # Vectors are mostly out of line: relpages knows nothing of TOAST.
+        without = ", TOAST not counted" if spec.method in ("hnsw", "ivfflat") else ""
+        parts.append(f"{format_share(size / table)} of the table's size{without}")
     return "; ".join(parts)
 
 
@@ -191,6 +192,8 @@ def _index_name(spec: IndexSpec, taken: set[str]) -> str:
     keys = [k.column or re.sub(r"\W+", "_", k.expression or "").strip("_") for k in spec.keys]
     suffix = {"btree": ""}.get(spec.method, f"_{spec.method}")
     base = "_".join(["idx", spec.table, *keys]) + ("_part" if spec.predicate else "") + suffix
+    if base in taken and spec.include:
+        base = "_".join([base, "incl", *spec.include])
     n = 1
     while True:
         tail = "" if n == 1 else f"_{n}"
@@ -206,7 +209,10 @@ def _rejected(advisor: Advisor, chosen: Point, points: Sequence[Point]) -> list[
     found = list(advisor.rejected)
     better = [p for p in points if p.objective < chosen.objective]
     over = {n for p in better for n in p.names} - set(chosen.names)
-    users = {name for s in advisor.statements for k in s.known for name in k.used}
+    helped = 0
+    for s in advisor.statements:
+        helped |= s.live
+    users = set(advisor.costs.names(helped))
     chosen_specs = [advisor.costs.specs[n] for n in chosen.names]
     for spec, name in sorted(advisor.name_of.items(), key=lambda x: x[1]):
         if name in chosen.names or name not in advisor.costs.specs:

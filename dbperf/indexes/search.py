@@ -1,36 +1,34 @@
 """Finds sets of indexes: a frontier of sets, from small to large, each better than the ones before.
 
-1. *Ablation*: each statement is planned with all of its candidates; those in the plan are taken away and it is planned
-   again, until nothing is used. What was never used is dropped (of thousands of candidates some dozens stay).
-2. *Variants*: what survived is merged where one index can do the work of two, and simplified.
-3. *Greedy paths*: from the empty set, the move with the best gain for its size is added (lazily evaluated: gains mostly
-   shrink as a set grows, Minoux 1978). A move is one index or several that only help together. Paths differ in how much
-   size counts and in the largest index allowed; all their prefixes are candidates for the frontier.
+1. The plans of each statement are explored (`explore`): questions to the planner.
+2. For each size of a fixed grid the best set is sought among what known plans promise (`model`): no question.
+3. Each such set is *verified*: the planner is asked for what does not follow from its answers, also without each index.
+   What it says is learned, and the set sought again until it holds.
 
-The paths do not depend on the budget, so that more budget never gives a worse set.
+Sizes are visited from small to large and a step never looks at what a larger one learned: a budget only says where to
+end. So more budget never gives a worse set.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dbperf.indexes.candidates import prefix_of
-from dbperf.indexes.costs import NONE, Costs, Names, Planned, Table
+from dbperf.indexes.costs import Costs, Mask, Planned, bits
+from dbperf.indexes.explore import EXPLORED, explore, guess
+from dbperf.indexes.model import FLOOR, ROUNDS, Model, State
 
-ABLATION_ROUNDS = 3
-_LIVE_ROUNDS = 3
-_AT_ONCE = 4
-_FILLS, _FILL_STEP = 8, 1.6
-FLOOR = 1e-4
-"""Of the objective; less is not worth an index whatever it concerns."""
-_STEPS_MOST = 200
-PATHS = ((1.0, 1.0), (0.5, 1.0), (1.0, 0.6))
-"""How a path weighs size (gain / size ** exponent), and the quantile of sizes that it may use."""
+_GRID = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
+"""Preferred numbers (ISO 3, R10) of MiB: round budgets are on the grid."""
+_EXPONENTS = (1.0, 0.5, 0.0)
+_AGAIN = 4
+_STARTS, _STARTS_LARGE = 4, 1
+_LARGE = 0.03
+"""Of a set's size: without smaller ones it is not tried."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,11 @@ class Point:
     """A set on the frontier."""
 
     names: tuple[str, ...]
-    """In the order in which they were added."""
     size_bytes: int
     objective: float
     """1 is the workload as it is; lower is better."""
+    cost: float = 0.0
+    """Of the whole workload, in the planner's units, maintenance included."""
 
 
 @dataclass
@@ -54,7 +53,7 @@ class Search:
         writes: what each candidate adds to the objective by its maintenance.
         minimum_gain: moves that lower the cost of the statements that use them by a smaller share are not made: that is
             the noise of the statistics.
-        budget_bytes: paths end at twice this size: it cuts them short, and changes no step of theirs.
+        budget_bytes: no larger set is looked at.
         deadline: on time.monotonic(); None: no limit.
     """
 
@@ -63,233 +62,199 @@ class Search:
     coefficients: Mapping[str, float]
     sizes: Mapping[str, int]
     writes: Mapping[str, float]
+    total: Callable[[Mask], float]
+    """The whole workload's cost under a set."""
     minimum_gain: float = 0.005
     max_indexes: int | None = None
     deadline: float | None = None
     budget_bytes: int | None = None
-    moves: dict[Names, None] = field(default_factory=dict)
+    thorough: bool = True
+    """False for a large workload: fewer questions for each statement."""
     points: list[Point] = field(default_factory=list)
     stopped: bool = False
-
-    def __post_init__(self) -> None:
-        self._by_table: dict[Table, list[Planned]] = {}
-        for s in self.statements:
-            for table in s.tables:
-                self._by_table.setdefault(table, []).append(s)
-
-    async def ablate(
-        self, statements: Iterable[Planned], candidates: Callable[[Planned], Names], rounds: int = ABLATION_ROUNDS
-    ) -> set[str]:
-        """Candidates that some plan uses; sets that are used together become moves."""
-        survivors: set[str] = set()
-        left = [(s, candidates(s)) for s in statements]
-        for _ in range(rounds):
-            left = [(s, names) for s, names in left if names]
-            if not left or self.late():
-                break
-            await self.costs.learn(left)
-            following = []
-            for s, names in left:
-                used = self.costs.used(s, names) & names
-                if not used or self.costs.cost(s, names) >= s.base * (1 - 1e-6):
-                    continue
-                survivors |= used
-                s.live |= used
-                if len(used) > 1:
-                    self.moves[frozenset(used)] = None
-                following.append((s, names - used))
-            left = following
-        return survivors
+    """By the deadline or from outside."""
+    hurried: bool = False
+    """Questions were left out for want of time."""
+    started: float = field(default_factory=time.monotonic)
 
     async def run(self, names: Iterable[str]) -> list[Point]:
         """The frontier over these candidates, smallest first; it starts with the empty set."""
-        for name in sorted(names):
-            self.moves[frozenset((name,))] = None
-        self.points.append(Point((), 0, await self.objective(NONE)))
-        await self.ablate(self.statements, self.costs.offered, _LIVE_ROUNDS)
-        moves = sorted(self.moves, key=sorted)
-        sizes = sorted(self._size(m) for m in moves)
+        kept = sorted(names)
         try:
-            await self._fills()
-            for exponent, quantile in PATHS:
-                cap = sizes[int((len(sizes) - 1) * quantile)] if sizes else 0
-                await self._path([m for m in moves if self._size(m) <= cap], exponent)
+            await self._point(0)
+            sizes, tables = self.by_bit(kept)
+            most = EXPLORED if self.thorough else EXPLORED // 5
+            await explore(self.costs, self.statements, sizes, tables, self.half_late, most=most)
+            guess(self.costs, self.statements, self._serves(kept), sizes)
+            model = Model(
+                self.statements,
+                [self.coefficients[s.key] for s in self.statements],
+                sizes,
+                {self.costs.bits[n]: self.writes[n] for n in kept},
+                tables,
+                self.minimum_gain,
+                self.late,
+            )
+            await self._grid(model)
         except asyncio.CancelledError:
             self.stopped = True
         return self.frontier()
 
-    async def _fills(self) -> None:
-        """Knapsacks filled by benefit for size, as the DB2 Advisor does (Valentin et al. 2000).
+    def by_bit(self, names: Iterable[str]) -> tuple[dict[Mask, int], dict[Mask, Mask]]:
+        """Sizes, and the candidates on the same table."""
+        names = list(names)
+        on: dict[tuple[str, str], Mask] = {}
+        table = {n: (self.costs.specs[n].schema, self.costs.specs[n].table) for n in names}
+        for n in names:
+            on[table[n]] = on.get(table[n], 0) | self.costs.bits[n]
+        return {self.costs.bits[n]: self.sizes[n] for n in names}, {self.costs.bits[n]: on[table[n]] for n in names}
 
-        A statement's gain with everything on offer is credited to the indexes that its plan uses. Sizes are a grid of
-        their own, so that these points too are the same for every budget.
+    def _serves(self, names: Sequence[str]) -> dict[Mask, Mask]:
+        found: dict[Mask, Mask] = {}
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for n in names:
+            spec = self.costs.specs[n]
+            groups.setdefault((spec.schema, spec.table, str(spec.keys[0])), []).append(n)
+        for group in groups.values():
+            for a in group:
+                wider = [b for b in group if prefix_of(self.costs.specs[a], self.costs.specs[b])]
+                found[self.costs.bits[a]] = self.costs.mask(wider)
+        return found
+
+    async def _grid(self, model: Model) -> None:
+        count = len(model.sizes) if self.max_indexes is None else self.max_indexes
+        pool = self._paths(model, count)
+        last = model.state(0)
+        for room in self._rooms(model, pool):
+            if self.late():
+                # What was not visited stands as it was promised by known plans.
+                limit = math.inf if self.budget_bytes is None else self.budget_bytes
+                fitting = [model.state(m) for m, size in pool.items() if size <= limit]
+                if fitting:
+                    await self._point(min(fitting, key=lambda s: (s.objective, s.size, s.mask)).mask)
+                return
+            for attempt in range(_AGAIN if self.thorough else 1):
+                best = self._best(model, pool, last, room, count)
+                learned = await self._verify(model, best, room)
+                await self._point(best.mask)
+                if not learned or self.late():
+                    break
+                if attempt == 0 and self.thorough:
+                    pool = self._paths(model, count)
+            last = model.state(best.mask)
+
+    def _rooms(self, model: Model, pool: Mapping[Mask, int]) -> Iterator[float]:
+        """Sizes from the smallest index up to all that is of use, or to the budget."""
+        most = max(pool.values(), default=0)
+        least = max(most / 200, min(model.sizes.values(), default=0))
+        for power in range(-2, 12):
+            for step in _GRID:
+                room = step * 10.0**power * (1 << 20)
+                if self.budget_bytes is not None and room > self.budget_bytes:
+                    return
+                if room >= least:
+                    yield room
+                if room >= most:
+                    if self.budget_bytes is None:
+                        yield math.inf
+                    return
+
+    def _paths(self, model: Model, count: int) -> dict[Mask, int]:
+        """Sets on the ways up from nothing and down from everything, with their sizes."""
+        found: dict[Mask, int] = {}
+
+        def visit(state: State) -> None:
+            if state.mask.bit_count() <= count:
+                found[state.mask] = state.size
+
+        tops = []
+        for exponent in _EXPONENTS:
+            state = model.state(0)
+            model.forwards(state, math.inf, len(model.sizes), exponent, visit)
+            tops.append(state)
+        best = min(tops, key=lambda s: (s.objective, s.size, s.mask))
+        model.backwards(best.copy(), visit)
+        return found
+
+    def _best(self, model: Model, pool: Mapping[Mask, int], last: State, room: float, count: int) -> State:
+        fitting = [model.state(m) for m, size in pool.items() if size <= room]
+        fitting.append(model.state(last.mask))
+        fitting.sort(key=lambda s: (s.objective, s.size, s.mask))
+        found = [
+            model.improve(s, room, count, ROUNDS if self.thorough else 1)
+            for s in fitting[: _STARTS if self.thorough else _STARTS_LARGE]
+        ]
+        return min(found, key=lambda s: (s.objective, s.size, s.mask))
+
+    async def _verify(self, model: Model, state: State, room: float) -> bool:
+        """Asks what a set costs, without each of its larger indexes, and with all that fits beside it.
+
+        Returns:
+            Whether that was new.
         """
-        seen: set[Names] = set()
-        benefit = self.benefits(self.costs.offered)
-        order = sorted(
-            (n for n in benefit if benefit[n] > self.writes[n]), key=lambda n: (-benefit[n] / self.sizes[n], n)
-        )
-        room = float(self._size(order))
-        for _ in range(_FILLS):
-            chosen: list[str] = []
-            for name in order:
-                if self._size(chosen) + self.sizes[name] <= room and not self._superfluous(name, chosen):
-                    chosen.append(name)
-            room /= _FILL_STEP
-            names = frozenset(chosen[: self.max_indexes])
-            too_large = self.budget_bytes is not None and self._size(names) > 2 * self.budget_bytes
-            if names in seen or too_large or self.late():
-                continue
-            seen.add(names)
-            await self.costs.learn([(s, names) for s in self.statements])
-            kept = await self._without_idle(tuple(chosen[: self.max_indexes]), NONE)
-            self.points.append(Point(kept, self._size(kept), await self.objective(frozenset(kept))))
+        left = self._up_to(model, room - state.size)
+        wanted: list[tuple[Planned, Mask]] = []
+        for i, s in enumerate(model.statements):
+            offered = self.costs.offered(s)
+            mask = state.mask & offered
+            wanted.append((s, mask))
+            if self.thorough:
+                wanted += [(s, mask & ~bit) for bit in bits(state.uses[i]) if model.sizes[bit] >= _LARGE * state.size]
+                wanted.append((s, mask | left & offered))
+        await self.costs.learn(wanted, self.late)
+        before = model.plans.copy()
+        model.refresh()
+        return before != model.plans
 
-    def benefits(self, offered: Callable[[Planned], Names]) -> dict[str, float]:
-        """Each statement's gain with everything on offer, shared among the candidates that its plan uses."""
-        benefit: dict[str, float] = {}
-        for s in self.statements:
-            names = offered(s)
-            if s.settled(names) is None:
-                continue
-            used = self.costs.used(s, names)
-            for name in used:
-                gain = self.coefficients[s.key] * (s.base - self.costs.cost(s, names)) / len(used)
-                benefit[name] = benefit.get(name, 0.0) + gain
-        return benefit
+    @staticmethod
+    def _up_to(model: Model, size: float) -> Mask:
+        found = 0
+        for bit, its in model.sizes.items():
+            if its <= size:
+                found |= bit
+        return found
 
-    def _superfluous(self, name: str, chosen: Sequence[str]) -> bool:
-        return any(prefix_of(self.costs.specs[name], self.costs.specs[c]) for c in chosen)
+    async def _point(self, mask: Mask) -> None:
+        """Enters a set, without what no plan uses."""
+        while True:
+            if not self.late():
+                await self.costs.learn([(s, mask) for s in self.statements], self.late)
+            used = 0
+            for s in self.statements:
+                used |= self.costs.used(s, mask)
+            if not mask & ~used:
+                break
+            mask &= used
+        names = tuple(self.costs.names(mask))
+        size = sum(self.sizes[n] for n in names)
+        if not any(p.names == names for p in self.points):
+            self.points.append(Point(names, size, self.objective(mask), self.total(mask)))
 
-    async def _path(self, moves: Sequence[Names], exponent: float) -> None:
-        """Adds the best move until none is left that gains enough; each set on the way is a point."""
-        chosen: tuple[str, ...] = ()
-        heap = [(-math.inf, i, -1) for i in range(len(moves))]
-        for step in range(_STEPS_MOST):
-            if self.late() or (self.max_indexes is not None and len(chosen) >= self.max_indexes):
-                return
-            current = frozenset(chosen)
-            await self._prepare(current)
-            picked = await self._pick(heap, moves, current, exponent, step)
-            if picked is None:
-                return
-            chosen = await self._without_idle((*chosen, *sorted(picked)), picked)
-            size = self._size(chosen)
-            self.points.append(Point(chosen, size, await self.objective(frozenset(chosen))))
-            if self.budget_bytes is not None and size > 2 * self.budget_bytes:
-                return
-
-    async def _pick(
-        self, heap: list[tuple[float, int, int]], moves: Sequence[Names], current: Names, exponent: float, step: int
-    ) -> Names | None:
-        """The move with the best score; `heap` has (minus score, move, step in which it was found) and is kept up."""
-        while heap:
-            score, i, evaluated = heapq.heappop(heap)
-            new = moves[i] - current
-            if not new or (self.max_indexes is not None and len(current) + len(new) > self.max_indexes):
-                continue
-            weight, least = self._size(new) ** exponent, self._least(current, moves[i])
-            if evaluated == step:
-                if -score * weight < least:
-                    continue  # small for its gain, and the gain is noise
-                return new
-            bound = -self._bound(current, moves[i]) / weight
-            if bound > score and heap and bound > heap[0][0]:
-                if -bound * weight >= least:
-                    heapq.heappush(heap, (bound, i, evaluated))
-                continue
-            batch = [i]
-            # A few at a time: one round trip answers them all.
-            while step == 0 and heap and len(batch) < _AT_ONCE and heap[0][2] != step:
-                batch.append(heapq.heappop(heap)[1])
-            gains = await self._gains(current, [moves[k] for k in batch])
-            for j, gain in zip(batch, gains, strict=True):
-                if gain > FLOOR and moves[j] - current:
-                    heapq.heappush(heap, (-gain / self._size(moves[j] - current) ** exponent, j, step))
-        return None
-
-    async def _without_idle(self, chosen: tuple[str, ...], new: Names) -> tuple[str, ...]:
-        """The set without those that the new ones made superfluous."""
-        kept = list(chosen)
-        for name in chosen:
-            if name in new:
-                continue
-            current = frozenset(kept)
-            on = self._concerned(frozenset((name,)))
-            await self.costs.learn([(s, current) for s in on])
-            users = [s for s in on if name in self.costs.used(s, current)]
-            await self.costs.learn([(s, current - {name}) for s in users])
-            lost = sum(
-                self.coefficients[s.key] * (self.costs.cost(s, current - {name}) - self.costs.cost(s, current))
-                for s in users
-            )
-            if lost - self.writes[name] < self._least(current, frozenset((name,))) / 2:
-                kept.remove(name)
-        return tuple(kept)
-
-    async def _prepare(self, current: Names) -> None:
-        """Asks each statement once what it would use on top of the set: what it never used is not tried with it."""
-        wanted = [(s, self.costs.offered(s) | (current & self.costs.relevant(s))) for s in self.statements]
-        await self.costs.learn([(s, current) for s, _ in wanted])
-        for s, names in wanted:
-            if s.settled(names) is not None:
-                s.live |= self.costs.used(s, names)
-
-    async def _gains(self, current: Names, moves: Sequence[Names]) -> list[float]:
-        concerned = [[s for s in self._concerned(move) if move & s.live] for move in moves]
-        wanted = [(s, names) for move, on in zip(moves, concerned, strict=True) for s in on
-                  for names in (current, current | move)]  # fmt: skip
-        await self.costs.learn(wanted)
-        gains = []
-        for move, on in zip(moves, concerned, strict=True):
-            saved = sum(
-                self.coefficients[s.key] * (self.costs.cost(s, current) - self.costs.cost(s, current | move))
-                for s in on
-            )
-            gains.append(saved - sum(self.writes[n] for n in move - current))
-        return gains
-
-    def _least(self, current: Names, move: Names) -> float:
-        """What a move must gain: the noise of the costs that it can change, not of the whole workload's."""
-        concerned = (s for s in self._concerned(move) if move & s.live)
-        return max(
-            FLOOR, self.minimum_gain * sum(self.coefficients[s.key] * self.costs.cost(s, current) for s in concerned)
-        )
-
-    def _bound(self, current: Names, move: Names) -> float:
-        """What a move can gain at most: no plan is cheaper than the one with everything on offer."""
-        return sum(
-            self.coefficients[s.key] * (self.costs.cost(s, current) - min(k.cost for k in s.known))
-            for s in self._concerned(move)
-            if move & s.live
-        )
-
-    def _concerned(self, move: Names) -> list[Planned]:
-        """Statements on a table of the move."""
-        found: dict[int, Planned] = {}
-        for name in sorted(move):
-            spec = self.costs.specs[name]
-            found.update((id(s), s) for s in self._by_table.get((spec.schema, spec.table), ()))
-        return list(found.values())
-
-    async def objective(self, names: Names) -> float:
+    def objective(self, mask: Mask) -> float:
         """Weighted cost of the workload under a set, maintenance included."""
-        await self.costs.learn([(s, names) for s in self.statements])
-        reads = sum(self.coefficients[s.key] * self.costs.cost(s, names) for s in self.statements)
-        return reads + sum(self.writes[n] for n in names)
+        reads = sum(self.coefficients[s.key] * self.costs.cost(s, mask) for s in self.statements)
+        return reads + sum(self.writes[n] for n in self.costs.names(mask))
 
     def frontier(self) -> list[Point]:
-        """Points that are worth their size: each better than the smaller ones."""
-        kept: list[Point] = []
-        for point in sorted(self.points, key=lambda p: (p.size_bytes, p.objective, p.names)):
-            if not kept or point.objective < kept[-1].objective - FLOOR:
-                kept.append(point)
-        return kept
+        """Points that are worth their size, smallest first: each lowers the objective, and none the workload raises.
 
-    def _size(self, names: Iterable[str]) -> int:
-        return sum(self.sizes[n] for n in names)
+        They are taken in the order in which they were found: larger budgets only add to the end.
+        """
+        kept: list[Point] = []
+        for point in self.points:
+            last = kept[-1] if kept else None
+            if last and (point.objective >= last.objective - FLOOR or point.cost > last.cost):
+                continue
+            kept = [p for p in kept if p.size_bytes < point.size_bytes] + [point]
+        return kept
 
     def late(self) -> bool:
         if self.deadline is not None and time.monotonic() > self.deadline:
             self.stopped = True
         return self.stopped
+
+    def half_late(self) -> bool:
+        """Whether half of the time is over: then exploring ends, so that there is time to choose."""
+        if self.deadline is not None and time.monotonic() > (self.started + self.deadline) / 2:
+            self.hurried = True
+        return self.hurried or self.stopped
