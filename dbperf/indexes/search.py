@@ -142,6 +142,11 @@ class Search:
                 if attempt == 0 and self.thorough:
                     pool = self._paths(model, count)
             last = model.state(best.mask)
+        limit = math.inf if self.budget_bytes is None else self.budget_bytes
+        # For the curve: what there is beyond the budget.
+        beyond = [model.state(m) for m, size in pool.items() if size > limit]
+        if beyond:
+            await self._point(min(beyond, key=lambda s: (s.objective, s.size, s.mask)).mask)
 
     def _rooms(self, model: Model, pool: Mapping[Mask, int]) -> Iterator[float]:
         """Sizes from the smallest index up to all that is of use, or to the budget."""
