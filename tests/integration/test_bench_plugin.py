@@ -16,6 +16,8 @@ from tests.conftest import Database
 from tests.support.httpserver import FaultyServer
 
 FAST = ("--benchmark-max-time=0.05", "--benchmark-min-rounds=20", "-p", "benchmark")
+# Plugins that are installed here and have no part in it: loading them takes most of a session's time.
+UNUSED = ("-p", "no:schemathesis", "-p", "no:hypothesispytest", "-p", "no:locust", "-p", "no:xdist")
 INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
 
 # A clock that moves only when told to: the samples are those that a test intends, whatever else the machine does.
@@ -47,7 +49,7 @@ def pytest_run(
     (folder / "known_clock.py").write_text(CLOCK)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "DBPERF"))}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *UNUSED, *options],
         cwd=folder, env={**kept, **env}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
@@ -93,7 +95,7 @@ def test_nothing_heavy_was_imported():
         assert name not in sys.modules, name
 """
     for options in (("-p", "no:benchmark"), ()):
-        done = pytest_run(tmp_path, probe, *options, "-p", "no:hypothesispytest", "-p", "no:schemathesis")
+        done = pytest_run(tmp_path, probe, *options)
         assert done.returncode == 0, done.stdout
         assert "dbperf" not in done.stdout
 
