@@ -37,6 +37,9 @@ _FIXED = {
 }  # fmt: skip
 # Operator classes without btequalimage: equal values may look different, so that duplicates are kept apart.
 _NO_DEDUPLICATION = ("numeric", "real", "double precision", "jsonb", "interval", "tsvector")
+# PostgreSQL 15.20 builds indexes on char(n) without deduplication, 18.6 with it, from the same catalog entries: what is
+# estimated is the larger, so that a budget is kept on both.
+_MAYBE_DEDUPLICATION = ("character", "bpchar")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def key_statistics(column: Column, rows: float, s: ColumnStatistics | None = Non
     if fixed is None and s is not None and s.avg_width_bytes == 4 and "." in base:
         fixed = (4, 4)  # an enum
     widths = (float(fixed[0]),) if fixed else _widths(column.type, s)
-    deduplicates = not (base.startswith(_NO_DEDUPLICATION) or base.endswith("[]") or "range" in base)
+    deduplicates = not (
+        base.startswith(_NO_DEDUPLICATION) or base in _MAYBE_DEDUPLICATION or base.endswith("[]") or "range" in base
+    )
     if s is None:
         distinct, nulls = max(1.0, rows / 10), 0.0
     else:

@@ -13,7 +13,7 @@ from tests.conftest import Database
 TABLE = """
 SET synchronous_commit = on;
 SELECT setseed(0.25);
-CREATE TABLE f (id bigserial, orderkey int, custkey int, linenum smallint, status char(1), mode varchar(10),
+CREATE TABLE f (id bigserial, orderkey int, custkey int, linenum smallint, status varchar(1), mode varchar(10),
                 priority text, d date, ts timestamptz, price numeric(12, 2), qty int, u uuid, s text, nul int,
                 city varchar(30), flag bool, tags text[]);
 INSERT INTO f (orderkey, custkey, linenum, status, mode, priority, d, ts, price, qty, u, s, nul, city, flag, tags)
@@ -52,6 +52,22 @@ async def test_btrees_are_as_large_as_estimated(db: Database) -> None:
     off = {k: round(v, 3) for k, v in ratios.items() if abs(v - 1) > 0.1}
     assert len(off) <= len(INDEXES) // 20, off
     assert all(0.8 < v < 1.25 for v in ratios.values()), off
+
+
+async def test_an_index_on_char_is_never_larger_than_estimated(db: Database) -> None:
+    """Some minor releases deduplicate char(n), others do not: the estimate is the larger of the two."""
+    db.psql("CREATE TABLE f AS SELECT (ARRAY['O', 'F', 'P'])[1 + i % 3]::char(1) AS status, i % 5000 AS k"
+            " FROM generate_series(1, 60000) i")  # fmt: skip
+    db.psql("CREATE INDEX ON f (status)")
+    db.psql("CREATE INDEX ON f (k, status)")
+    db.psql("VACUUM ANALYZE f")
+    conn = await asyncpg.connect(db.dsn)
+    try:
+        [relation] = (await read_catalog(conn, source="test")).relations
+    finally:
+        await conn.close()
+    for i in relation.indexes:
+        assert estimate(relation, as_spec(i, relation)).pages > 0.95 * i.pages, i.definition
 
 
 @pytest.mark.pg(">= 18")
