@@ -183,7 +183,9 @@ class EndpointProof(Record, frozen=True, kw_only=True):
     p95_ratio_low: float | None
     p95_ratio_high: float | None
     verdict: EffectVerdict
-    """By P95; by P50 where there are too few requests for P95 and enough for that."""
+    """Of P50 and P95 together: slower where one is shown to be, else faster where one is."""
+    judged_q: float | None = None
+    """The percentile (0..1) that decides; None: none could be compared, or a record of before there was a choice."""
 
 
 class QueryProof(Record, frozen=True, kw_only=True):

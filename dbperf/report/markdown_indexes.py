@@ -44,7 +44,7 @@ def _proved(p: Proof, links: Links) -> list[Section]:
             head=[
                 "### Endpoints with the proved indexes, the same load",
                 "",
-                "| Endpoint | Effect | P50 | P95 | P99 | Ratio of P95 |",
+                "| Endpoint | Effect | P50 | P95 | P99 | Ratio |",
                 "|---|---|--:|--:|--:|--:|",
             ],
             rows=[_endpoint(e) for e in p.endpoints],

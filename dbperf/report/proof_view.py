@@ -73,7 +73,7 @@ def scale(proof: Proof) -> tuple[float, float]:
 
 
 def proof_bar(e: EndpointProof, low_high: tuple[float, float]) -> Markup:
-    """P95 (P50 where there is none) before, above, and after, below, each with its interval. Numbers only."""
+    """The percentile that decides before, above, and after, below, each with its interval. Numbers only."""
     low, high = low_high
 
     def x(ms: float) -> float:
@@ -92,9 +92,15 @@ def proof_bar(e: EndpointProof, low_high: tuple[float, float]) -> Markup:
 
 
 def shown_pair(e: EndpointProof) -> tuple[Quantile, Quantile]:
-    """P95 before and after; P50 where P95 could not be compared and that could."""
-    q = 0.5 if e.p95_ratio is None and e.p50_ratio is not None else 0.95
+    """The percentile that the verdict is by, before and after."""
+    q = _deciding(e)
     return at(e.quantiles_before, q), at(e.quantiles_after, q)
+
+
+def _deciding(e: EndpointProof) -> float:
+    if e.judged_q is not None:
+        return e.judged_q
+    return 0.5 if e.p95_ratio is None and e.p50_ratio is not None else 0.95
 
 
 def at(quantiles: list[Quantile], q: float) -> Quantile:
@@ -115,11 +121,11 @@ def ratio_words(ratio: float | None, low: float | None, high: float | None) -> s
 
 def endpoint_ratio(e: EndpointProof) -> tuple[str, str]:
     """The ratio that the verdict is by, and its interval (with the percentile, where it is not P95)."""
-    if e.p95_ratio is not None:
-        return format_ratio(e.p95_ratio), f"{format_ratio(e.p95_ratio_low)} to {format_ratio(e.p95_ratio_high)}"
-    if e.p50_ratio is None:
+    if e.p95_ratio is None and e.p50_ratio is None:
         return format_ratio(None), "too few requests"
-    return format_ratio(e.p50_ratio), f"{format_ratio(e.p50_ratio_low)} to {format_ratio(e.p50_ratio_high)}, of P50"
+    if _deciding(e) == 0.5:
+        return format_ratio(e.p50_ratio), f"{format_ratio(e.p50_ratio_low)} to {format_ratio(e.p50_ratio_high)}, of P50"
+    return format_ratio(e.p95_ratio), f"{format_ratio(e.p95_ratio_low)} to {format_ratio(e.p95_ratio_high)}, of P95"
 
 
 def proof_notes(proof: Proof) -> list[str]:
@@ -148,7 +154,7 @@ def proof_sentences(proof: Proof) -> list[str]:
         ratio, interval = endpoint_ratio(e)
         found.append(
             f"P{before.q * 100:g} of {e.endpoint} went from {format_ms(before.value_ms)} to {format_ms(after.value_ms)}"
-            f" (ratio {ratio}, {interval.removesuffix(', of P50')})"
+            f" (ratio {ratio}, {interval.split(', of ')[0]})"
         )
     return found
 

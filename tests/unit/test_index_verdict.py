@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from dbperf.indexes.ddl import free_name, index_name, parse_create_index
 from dbperf.indexes.verdict import Saving, effect_of, judge
 from dbperf.indexes.verify_endpoints import compare_loads
+from dbperf.records.load import Load
 from dbperf.records.plans import Plan, PlanNode
-from dbperf.records.proof import StatementProof
+from dbperf.records.proof import EndpointProof, StatementProof
+from dbperf.report.proof_view import endpoint_ratio, shown_pair
 from dbperf.stats.paired import PAIRS_LEAST, paired_ratio, weighted_difference
 from tests.support.loads import endpoint, load_of, stage
 
@@ -158,3 +160,36 @@ def test_endpoints_are_compared_with_intervals_and_only_with_enough_requests() -
     (same, *_) = compare_loads(before, before)
     assert same.verdict in ("unchanged", "cant_tell")
     assert same.p95_ratio == pytest.approx(1.0)
+
+
+def test_an_endpoint_whose_middle_gets_faster_and_whose_tail_waits_for_something_else_is_faster() -> None:
+    rng = np.random.default_rng(7)
+    tail = rng.lognormal(6, 0.4, 200)
+
+    def times(middle_ms: float) -> list[float]:
+        return [*(middle_ms * rng.lognormal(0, 0.2, 1800)), *tail]
+
+    def compared(before_ms: float, after_ms: float) -> EndpointProof:
+        [found] = compare_loads(load_of(stage(endpoint(times(before_ms)))), load_of(stage(endpoint(times(after_ms)))))
+        return found
+
+    faster = compared(28, 14)
+    assert faster.p95_ratio is not None
+    assert faster.p95_ratio_low is not None
+    assert faster.p95_ratio_high is not None
+    assert faster.p95_ratio_low < 1 < faster.p95_ratio_high
+    assert (faster.verdict, faster.judged_q) == ("better", 0.5)
+    assert endpoint_ratio(faster)[1].endswith("of P50")
+    assert [q.q for q in shown_pair(faster)] == [0.5, 0.5]
+    slower = compared(14, 28)
+    assert (slower.verdict, slower.judged_q) == ("worse", 0.5)
+
+
+def test_of_two_percentiles_without_a_change_few_comparisons_say_that_there_is_one() -> None:
+    rng = np.random.default_rng(11)
+
+    def load() -> Load:
+        return load_of(stage(endpoint(rng.lognormal(3, 0.5, 400).tolist())))
+
+    verdicts = [compare_loads(load(), load())[0].verdict for _ in range(100)]
+    assert sum(v in ("better", "worse") for v in verdicts) <= 11  # of 5 at most that are expected: P < 1 %
