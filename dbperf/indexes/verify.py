@@ -30,7 +30,7 @@ from dbperf.postgres.collect import collector
 from dbperf.postgres.connect import connected, mask_dsn
 from dbperf.postgres.index_build import name_state, table_state
 from dbperf.postgres.index_catalog import index_details, table_details
-from dbperf.postgres.index_trial import Trial
+from dbperf.postgres.index_trial import Case, Trial
 from dbperf.postgres.shadow_ddl import literal
 from dbperf.records.advice import Advice, Recommendation
 from dbperf.records.proof import IndexProof, Proof
@@ -120,6 +120,7 @@ class _Verifier:
         self.statements: list[Prepared] = []
         self.notes: list[str] = []
         self.kept: dict[str, CreateIndex] = {}
+        self.cut_off: set[Case] = set()
         self.cache: ColdCache | None = None
         self._built: list[tuple[str, str]] = []
         self._written: set[str] = set()
@@ -161,6 +162,7 @@ class _Verifier:
                 trial,
                 self.statements,
                 (create.schema, create.table),
+                cut_off=self.cut_off,
                 seconds=self.options.statement_s,
                 say=self.say,
                 approximate=create.method in _APPROXIMATE,
@@ -178,6 +180,7 @@ class _Verifier:
             await self._forget(create)
         else:
             self.kept[create.name] = create
+            self.cut_off.clear()  # what it serves may now end in time
             if self.cache is not None:
                 found = replace(
                     found, statements=await measure_cold(trial, self.statements, found.statements, self.cache)
@@ -214,6 +217,7 @@ class _Verifier:
                 trial,
                 self.statements,
                 (create.schema, create.table),
+                cut_off=self.cut_off,
                 seconds=self.options.statement_s,
                 say=self.say,
                 partitioned=self._partitioned[create.name],

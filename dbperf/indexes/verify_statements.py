@@ -11,11 +11,12 @@ import asyncpg
 import msgspec
 
 from dbperf.errors import StatementError
+from dbperf.indexes.turns import Turns, take_turns
 from dbperf.indexes.verdict import Saving, effect_of
 from dbperf.indexes.workload import Workload
 from dbperf.plans.tree import walk
 from dbperf.postgres.cold_cache import ColdCache
-from dbperf.postgres.index_trial import Case, Trial, Turns
+from dbperf.postgres.index_trial import Case, Trial
 from dbperf.postgres.trial_cases import cases_of, written_table
 from dbperf.records.plans import Plan
 from dbperf.records.proof import ColdProof, EffectVerdict, StatementProof, WriteProof
@@ -23,9 +24,6 @@ from dbperf.records.shadow import WorkloadStatement
 from dbperf.stats.paired import PAIRS_LEAST, PairedRatio, paired_ratio, weighted_difference
 from dbperf.units import format_ms
 
-_PAIRS_FIRST = 9
-_PAIRS_MOST = 41
-_PAIRS_STEP = 4
 _COLD_PAIRS = PAIRS_LEAST
 _COLD_S = 4.0
 _COLD_STATEMENTS = 1
@@ -79,6 +77,7 @@ async def measure(
     prepared: Sequence[Prepared],
     table: tuple[str, str],
     *,
+    cut_off: set[Case],
     seconds: float,
     say: Callable[[str], None],
     approximate: bool = False,
@@ -87,6 +86,7 @@ async def measure(
     """Measures the statements whose plan the index changes, and those that write to its table.
 
     Args:
+        cut_off: see `take_turns`; one set for all indexes, emptied when one is kept.
         seconds: about how long for each statement; those that only write to the table share as much.
         approximate: the index may leave rows out: compare answers, too.
         partitioned: plans name the table's partitions instead of it.
@@ -115,7 +115,7 @@ async def measure(
             continue
         say(f"{s.id}: measuring")
         try:
-            turns = await _turns(trial, p.cases, seconds if changed else seconds / len(writing))
+            turns = await take_turns(trial, p.cases, seconds if changed else seconds / len(writing), cut_off)
         except StatementError as e:
             if changed:
                 statements.append(_no_statement(p, e.message, uses=any(trial.uses(x) for x in after)))
@@ -176,30 +176,6 @@ async def _plans_of(trial: Trial, prepared: Sequence[Prepared], *, with_index: b
     return result
 
 
-async def _turns(trial: Trial, cases: Sequence[Case], seconds: float) -> Turns:
-    """Pairs of turns, the order changing from pair to pair, until the interval is clear or the time is up."""
-    turns = Turns()
-    deadline = time.monotonic() + seconds
-    while True:
-        first_with = len(turns.without) % 2 == 1
-        for with_index in (first_with, not first_with):
-            total = sum([await trial.time_ms(c, with_index=with_index) for c in cases]) / len(cases)
-            (turns.within if with_index else turns.without).append(total)
-        n = len(turns.without)
-        late = time.monotonic() > deadline
-        if n >= _PAIRS_MOST or (late and n >= PAIRS_LEAST):
-            return turns
-        if n >= _PAIRS_FIRST and (n - _PAIRS_FIRST) % _PAIRS_STEP == 0:
-            ratio = paired_ratio(turns.without, turns.within)
-            if effect_of(ratio) in ("better", "worse") and not _straddles(ratio):
-                return turns
-
-
-def _straddles(ratio: PairedRatio) -> bool:
-    """Close enough to no change that more pairs are worth their time."""
-    return ratio.low is None or ratio.high is None or (ratio.low < 1.1 and ratio.high > 0.9)
-
-
 def _writes_to(p: Prepared, table: tuple[str, str]) -> bool:
     try:
         found = written_table(p.cases[0].text)
@@ -217,11 +193,11 @@ async def _statement(
     after: Sequence[Plan],
     recall: float | None,
 ) -> StatementProof:
-    # The case whose plan changed is the one to show.
-    pairs = enumerate(zip(before, after, strict=True))
-    at = next((i for i, (b, a) in pairs if _names(b) != _names(a)), 0)
-    plan_before = await trial.analyzed(p.cases[at], with_index=False)
-    plan_after = await trial.analyzed(p.cases[at], with_index=True)
+    # Of the cases that were measured, the one whose plan changed is the one to show.
+    measured = [p.cases.index(c) for c in turns.cases]
+    at = next((i for i in measured if _names(before[i]) != _names(after[i])), measured[0])
+    plan_before = await _analyzed(trial, p.cases[at], with_index=False)
+    plan_after = await _analyzed(trial, p.cases[at], with_index=True)
     uses_index = any(trial.uses(x) for x in after) or [_names(b) for b in before] != [_names(a) for a in after]
     return StatementProof(
         id=p.statement.id,
@@ -304,8 +280,16 @@ def _names(plan: Plan) -> list[tuple[str, str | None, str | None]]:
     return [(n.node_type, n.relation, n.index_name) for n in walk(plan.root)]
 
 
-def _buffers(plan: Plan) -> int | None:
-    b = plan.root.buffers
+async def _analyzed(trial: Trial, case: Case, *, with_index: bool) -> Plan | None:
+    """None where it runs into the time limit."""
+    try:
+        return await trial.analyzed(case, with_index=with_index)
+    except StatementError:
+        return None
+
+
+def _buffers(plan: Plan | None) -> int | None:
+    b = None if plan is None else plan.root.buffers
     return None if b is None else b.shared_hit + b.shared_read
 
 

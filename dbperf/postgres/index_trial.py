@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -23,6 +23,7 @@ from dbperf.postgres.shadow_ddl import literal
 from dbperf.records.plans import Plan
 
 _FAST_MS = 20.0
+_SLOW_MS = 1000.0
 _REPEATS = 3
 """A fast statement is executed so often in each turn, and its fastest execution counts."""
 
@@ -36,14 +37,6 @@ class Case:
     writes: bool = False
 
 
-@dataclass(kw_only=True)
-class Turns:
-    """Times of one case in ms, planning and execution, pair by pair."""
-
-    without: list[float] = field(default_factory=list)
-    within: list[float] = field(default_factory=list)
-
-
 class Trial:
     """One built index, and a connection that may drop it."""
 
@@ -52,6 +45,11 @@ class Trial:
         self.timeout_s = timeout_s
         self.name = name
         self._drop = "DROP INDEX " + ".".join('"' + n.replace('"', '""') + '"' for n in (schema, name))
+
+    @property
+    def limit_ms(self) -> float:
+        """Of one execution."""
+        return self.timeout_s * 1000
 
     @asynccontextmanager
     async def turn(self, *, with_index: bool) -> AsyncIterator[None]:
@@ -97,17 +95,20 @@ class Trial:
     async def time_ms(self, case: Case, *, with_index: bool) -> float:
         """One turn: an execution that only warms the cache, then one that counts (the fastest of three, if fast).
 
-        One that is cut off by the time limit counts as long as the limit: a lower bound.
+        Where one takes seconds it counts itself: the turns before have warmed what the cache can hold. One that is cut
+        off by the time limit counts as long as the limit (`limit_ms`): a lower bound.
         """
         options = "ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON"
         try:
             async with self.turn(with_index=with_index):
                 first = _total_ms(await self._explain(case, options))
+                if first >= _SLOW_MS:
+                    return first
                 repeats = _REPEATS if first < _FAST_MS else 1
                 return min([_total_ms(await self._explain(case, options)) for _ in range(repeats)])
         except StatementError as e:
             if isinstance(e.__cause__, asyncpg.QueryCanceledError):
-                return self.timeout_s * 1000
+                return self.limit_ms
             raise
 
     async def cold_ms(self, case: Case, cache: ColdCache, *, with_index: bool) -> float:

@@ -7,14 +7,20 @@ import dataclasses
 import json
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from dbperf.errors import StatementError
+from dbperf.indexes.turns import take_turns
 from dbperf.indexes.verify import COMMENT, VerifyOptions, challengers, verify
 from dbperf.indexes.workload_files import read_workload
+from dbperf.postgres.index_trial import Case, Trial
 from dbperf.records.advice import Advice, Recommendation, Rejected
 from dbperf.records.proof import Proof
+from dbperf.stats.paired import PAIRS_LEAST
 from tests.conftest import Database
 from tests.support.cli import dbperf, environment, started
 from tests.support.index_changes import catalog, run_file, squawk
@@ -193,6 +199,59 @@ async def test_an_approximate_index_is_asked_for_its_recall(db_18: Database, tmp
     assert 0.3 < recall <= 1
     assert (index.verdict == "keep") == (recall >= 0.8)
     assert "recall" in index.reason or "of the rows" in index.reason
+
+
+# Each pair of rows is compared, in which order soever; and each row looks for its like, for which an index helps.
+ENDLESS = "SELECT a.customer FROM event a, event b WHERE a.id + b.id = $1 ORDER BY a.customer LIMIT 5"
+RESCUED = "SELECT sum((SELECT count(*) FROM event b WHERE b.customer = a.customer)) FROM event a WHERE a.id <= 4000"
+
+
+async def test_what_runs_into_the_time_limit_counts_as_long_as_that(db_18: Database, tmp_path: Path) -> None:
+    db_18.psql(EVENTS)
+    for name, sql in {"endless": ENDLESS, "rescued": RESCUED}.items():
+        (workload_folder(tmp_path, "count") / f"{name}.sql").write_text(sql)
+    given = advice(idx_customer="CREATE INDEX idx_customer ON public.event (customer)")
+    proof = await run(db_18, tmp_path, given, "count", options=dataclasses.replace(QUICK, timeout_s=1.0))
+    (index,) = proof.indexes
+    found = {s.id: s for s in index.statements}
+    assert found["endless"].verdict == "cant_tell"
+    assert "takes longer than 1.0 s" in (found["endless"].error or "")
+    assert found["rescued"].before_ms == 1000.0
+    assert found["rescued"].verdict == "better"
+    assert found["rescued"].plan_before is None
+    assert found["rescued"].plan_after is not None
+    assert index.verdict == "keep", index.reason
+
+
+class Counting(Trial):
+    def __init__(self, conn: asyncpg.Connection) -> None:
+        super().__init__(conn, "public", "idx_customer", timeout_s=0.5)
+        self.executed: Counter[tuple[str, bool]] = Counter()
+
+    async def time_ms(self, case: Case, *, with_index: bool) -> float:
+        self.executed[case.text, with_index] += 1
+        return await super().time_ms(case, with_index=with_index)
+
+
+async def test_of_several_cases_those_that_never_end_are_left_out_and_not_waited_for_again(db_18: Database) -> None:
+    db_18.psql(EVENTS + "CREATE INDEX idx_customer ON event (customer);")
+    endless, quick = Case(text=ENDLESS.replace("$1", "1")), Case(text=STATEMENTS["by-customer"].replace("$1", "7"))
+    conn = await asyncpg.connect(db_18.dsn)
+    try:
+        cut_off: set[Case] = set()
+        trial = Counting(conn)
+        turns = await take_turns(trial, [endless, quick], 0.1, cut_off)
+        assert turns.cases == [quick]
+        assert len(turns.without) == len(turns.within) >= PAIRS_LEAST
+        assert max(turns.without) < trial.limit_ms
+        assert cut_off == {endless}
+        assert trial.executed[endless.text, False] == trial.executed[endless.text, True] == 1
+        again = Counting(conn)
+        with pytest.raises(StatementError, match="takes longer than"):
+            await take_turns(again, [endless], 0.1, cut_off)
+        assert again.executed == {(endless.text, True): 1}
+    finally:
+        await conn.close()
 
 
 async def test_what_can_not_be_built_is_told_and_the_rest_goes_on(db: Database, tmp_path: Path) -> None:
