@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -14,6 +14,7 @@ from dbperf.indexes.clauses import Resolver, StatementUse
 from dbperf.indexes.costs import Costs, Known, Mask, Planned, Table, bits, leading_of, relations_in
 from dbperf.indexes.explore import ablate
 from dbperf.indexes.report import build_advice
+from dbperf.indexes.required import with_required
 from dbperf.indexes.search import Point, Search
 from dbperf.indexes.size import Size, estimate
 from dbperf.indexes.variants import Variant, planned_apart, variants_of
@@ -46,6 +47,8 @@ class Request:
     ratio_weight: float = 0.3
     """How much of the objective is the mean of the statements' own ratios rather than total cost (0..1)."""
     time_limit_s: float | None = None
+    must_use_index: frozenset[str] = frozenset()
+    """Ids of statements whose service level asks for an index."""
     options: make.Options = field(default_factory=make.Options)
 
 
@@ -70,6 +73,8 @@ class Advisor:
         self.source = workload.statements
         self.started = time.monotonic()
         self.total = 0.0
+        self.asked_for: Mapping[str, str] = {}
+        """Indexes that are there for a service level, and whose it is."""
         self._search_now: Search | None = None
         self._stopped = False
 
@@ -97,7 +102,7 @@ class Advisor:
         hurried = search.hurried
         search = self._search()
         points = await search.run(survivors)
-        chosen = self._within_budget(points)
+        chosen, self.asked_for = await with_required(self, search, self._within_budget(points))
         await self._learn_marginals(chosen)
         advice = build_advice(self, chosen, points, complete=not (search.stopped or search.hurried or hurried))
         await self._forget(survivors)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MOST = 100
 _UNSELECTIVE = 0.2
 """From this share of a table's rows on an index is rarely cheaper than reading the table (random_page_cost 4)."""
+_WORTH_SAYING = 0.1
+"""Of a statement's cost."""
 _SERVED = 0.5
 """A statement whose cost falls below this share needs no rewriting."""
 
@@ -89,6 +91,11 @@ def _reasons(advisor: Advisor, variants: Sequence[Planned], over: set[str]) -> I
             "from TOAST. Where that is slow, build the index and lower random_page_cost, or keep the vectors in the "
             "table (SET STORAGE PLAIN)"
         )
+    if advisor.writes.keys() & tables.keys() and (gain := _gain(variants)):
+        yield (
+            f"an index would lower its cost by {format_share(gain)}, which is less than what the workload's writes "
+            "would pay for it"
+        )
     if used := _serving(variants, tables):
         yield f"{', '.join(used)} {'serves' if len(used) == 1 else 'serve'} it already"
     if reads := _unselective(variants, tables):
@@ -99,6 +106,13 @@ def _reasons(advisor: Advisor, variants: Sequence[Planned], over: set[str]) -> I
     if live:
         yield "an index would help it less than the noise of the statistics, or costs more in writes than it saves"
     yield "the planner keeps its plan, whichever index is there"
+
+
+def _gain(variants: Sequence[Planned]) -> float:
+    """The share of its cost (0..1) that one of its own candidates saves; 0 where that is too little to say."""
+    before = sum(s.calls * s.base for s in variants)
+    after = sum(s.calls * min([s.base, *(k.cost for k in s.known if k.used & s.own)]) for s in variants)
+    return 1 - after / before if before and after < (1 - _WORTH_SAYING) * before else 0.0
 
 
 def _small(r: Relation) -> bool:

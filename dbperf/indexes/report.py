@@ -137,14 +137,15 @@ def _recommendation(advisor: Advisor, name: str, mask: Mask, taken: set[str]) ->
         statements=list(dict.fromkeys(s.id for s, _, _ in users)),
         makes_redundant=[f"{i.schema}.{i.name}" for i in replaced],
         blocks_hot_updates=blocks_hot(spec, advisor.writes),
-        reason=_reason(spec, users, replaced, size.size_bytes, relation),
+        reason=_reason(spec, users, replaced, size.size_bytes, relation, advisor.asked_for.get(name)),
     )
 
 
 def _reason(
-    spec: IndexSpec, users: Sequence[tuple[Planned, float, float]], replaced: Sequence[Index], size: int, r: Relation
-) -> str:
-    parts = []
+    spec: IndexSpec, users: Sequence[tuple[Planned, float, float]], replaced: Sequence[Index], size: int, r: Relation,
+    asked_for: str | None,
+) -> str:  # fmt: skip
+    parts = [f"{asked_for}'s service level asks for an index"] if asked_for else []
     if users:
         s, base, after = max(users, key=lambda u: u[0].calls * (u[1] - u[2]))
         ratio = f"{base / after:.1f} times" if after > 0 else "much"

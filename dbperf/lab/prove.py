@@ -46,7 +46,13 @@ async def advise_with_queries(
     catalog, _ = await read_source(dsn, None, directory.path)
     workload = workload_with(read_workload(directory.path), queries)
     async with shadow_planner(catalog) as planner:
-        return await advise(catalog, workload, planner, Request(time_limit_s=ADVICE_S))
+        request = Request(time_limit_s=ADVICE_S, must_use_index=asking_for_an_index(queries))
+        return await advise(catalog, workload, planner, request)
+
+
+def asking_for_an_index(queries: Sequence[QueryLevel]) -> frozenset[str]:
+    """Ids of the queries whose level says that their plan must use an index."""
+    return frozenset(q.id for q in queries if q.plan is not None)
 
 
 def workload_with(workload: Workload, queries: Sequence[QueryLevel]) -> Workload:
@@ -83,8 +89,7 @@ async def prove_on(
     workload = workload_with(read_workload(directory.path), queries)
     before = [await _timed(dsn, q, say) for q in queries]
     options = options or VerifyOptions(keep=True, challengers=CHALLENGERS, statement_s=STATEMENT_S)
-    asked = frozenset(q.id for q in queries if q.plan is not None)
-    options = replace(options, must_use_index=options.must_use_index | asked)
+    options = replace(options, must_use_index=options.must_use_index | asking_for_an_index(queries))
     proof = await verify(dsn, workload, advice, options=options, on_event=say)
     after = [await _timed(dsn, q, say) for q in queries]
     judged = [_judged(q, b, a) for q, b, a in zip(queries, before, after, strict=True)]

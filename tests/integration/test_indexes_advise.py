@@ -246,6 +246,38 @@ async def test_writes_count(db_18: Database, host: ShadowHost) -> None:
     assert hot.recommendations[0].blocks_hot_updates
 
 
+async def test_a_service_level_that_asks_for_an_index_gets_one_whatever_the_writes_pay(
+    db_18: Database, host: ShadowHost
+) -> None:
+    db_18.psql("CREATE TABLE w (id int PRIMARY KEY, a int, b text); "
+               "INSERT INTO w SELECT i, i % 5000, md5(i::text) FROM generate_series(1, 50000) i")  # fmt: skip
+    db_18.psql("VACUUM ANALYZE w")
+    catalog = await read(db_18.dsn)
+    asked = checked(
+        [
+            WorkloadStatement(id="level", text="SELECT b FROM w WHERE a = $1", calls=1),
+            WorkloadStatement(id="key", text="SELECT b FROM w WHERE id = $1", calls=1),
+            WorkloadStatement(id="all", text="SELECT count(b) FROM w", calls=1),
+            WorkloadStatement(id="write", text="INSERT INTO w VALUES ($1, $2, $3)", calls=1e6),
+        ]
+    )
+    levels = frozenset({"level", "key", "all", "unknown"})
+    async with planner_for(host, catalog) as planner:
+        without = await advise(catalog, asked, planner)
+        advice = await advise(catalog, asked, planner, Request(must_use_index=levels))
+        no_room = await advise(catalog, asked, planner, Request(must_use_index=levels, budget_bytes=8192))
+    assert without.recommendations == []
+    [refused] = [r for r in without.rejected if r.statement == "level"]
+    assert "less than what the workload's writes would pay" in refused.reason
+    [index] = advice.recommendations
+    assert index.statements == ["level"]
+    assert index.reason.startswith("level's service level asks for an index")
+    assert index.gain < 0 < index.write_cost
+    assert advice.cost_after > advice.cost_before, "what the index costs is not hidden"
+    assert advice.size_bytes == index.size_bytes
+    assert no_room.recommendations == []
+
+
 async def test_bad_input_is_named_and_the_rest_advised(db_18: Database, host: ShadowHost) -> None:
     db_18.psql("""
         CREATE TABLE "Größe ""x"" y" ("Spalte" int, "select" text, never int);
