@@ -142,6 +142,8 @@ def _head(r: Report) -> list[str]:
     for f in r.verdict.facts:
         about = f" {code(f.code)}" if f.code else ""
         lines.append(f"- **{f.figure}** {prose(f.text)}{about}")
+    if helps := r.verdict.remedy:
+        lines.append(f"- **{helps.figure}** {prose(helps.text)}")
     return lines
 
 

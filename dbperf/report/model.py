@@ -24,7 +24,9 @@ Severity = Literal["info", "warning", "critical"]
 class Fact(Record, frozen=True, kw_only=True):
     """One of the facts that matter: a figure, what it is, and where its evidence stands."""
 
-    kind: Literal["service_level", "errors", "statement", "finding", "requests", "endpoint", "statements_seen", "load"]
+    kind: Literal[
+        "service_level", "errors", "statement", "finding", "requests", "endpoint", "statements_seen", "load", "proof"
+    ]
     figure: str
     """Short, with its unit: "2.1 ×", "61 %"."""
     text: str
@@ -46,6 +48,8 @@ class VerdictWords(Record, frozen=True, kw_only=True):
     failed: int
     cant_tell: int
     facts: list[Fact]
+    remedy: Fact | None = None
+    """What helps, as it was measured; None where nothing was tried."""
 
 
 class Missing(Record, frozen=True, kw_only=True):

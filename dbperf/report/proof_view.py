@@ -93,11 +93,12 @@ def proof_bar(e: EndpointProof, low_high: tuple[float, float]) -> Markup:
 
 def shown_pair(e: EndpointProof) -> tuple[Quantile, Quantile]:
     """The percentile that the verdict is by, before and after."""
-    q = _deciding(e)
+    q = deciding_q(e)
     return at(e.quantiles_before, q), at(e.quantiles_after, q)
 
 
-def _deciding(e: EndpointProof) -> float:
+def deciding_q(e: EndpointProof) -> float:
+    """The percentile (0..1) that an endpoint's verdict is by."""
     if e.judged_q is not None:
         return e.judged_q
     return 0.5 if e.p95_ratio is None and e.p50_ratio is not None else 0.95
@@ -123,7 +124,7 @@ def endpoint_ratio(e: EndpointProof) -> tuple[str, str]:
     """The ratio that the verdict is by, and its interval (with the percentile, where it is not P95)."""
     if e.p95_ratio is None and e.p50_ratio is None:
         return format_ratio(None), "too few requests"
-    if _deciding(e) == 0.5:
+    if deciding_q(e) == 0.5:
         return format_ratio(e.p50_ratio), f"{format_ratio(e.p50_ratio_low)} to {format_ratio(e.p50_ratio_high)}, of P50"
     return format_ratio(e.p95_ratio), f"{format_ratio(e.p95_ratio_low)} to {format_ratio(e.p95_ratio_high)}, of P95"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dbperf.records.plans import Finding
+from dbperf.records.proof import Proof
 from dbperf.records.run import Manifest
 from dbperf.records.trace import Trace
 from dbperf.records.verdicts import LevelVerdict, Verdict, Verdicts
 from dbperf.report.model import EndpointReport, Fact, LoadReport, StatementReport, StatementsReport, VerdictWords
+from dbperf.report.remedy import remedy
 from dbperf.report.requests import finding_groups, short_source
 from dbperf.units import format_count, format_ms, format_share
 
@@ -78,8 +80,9 @@ def verdict_words(
     endpoints: list[EndpointReport],
     statements: StatementsReport | None,
     trace: Trace | None = None,
+    proof: Proof | None = None,
 ) -> VerdictWords:
-    """The verdict of a run with its three facts; says so where nothing could be judged."""
+    """The verdict of a run with its three facts and what helps; says so where nothing could be judged."""
     count: dict[Verdict, int] = {"pass": 0, "fail": 0, "cant_tell": 0}
     judged = [v.verdict for v in verdicts.levels] + [g.verdict for g in verdicts.gates] if verdicts else []
     for verdict in judged:
@@ -93,6 +96,7 @@ def verdict_words(
         failed=count["fail"],
         cant_tell=count["cant_tell"],
         facts=_facts(load, endpoints, statements, trace),
+        remedy=remedy(proof),
     )
 
 

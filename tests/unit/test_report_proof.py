@@ -15,6 +15,7 @@ from dbperf.report.links import Links
 from dbperf.report.markdown import render_markdown
 from dbperf.report.model import Report
 from dbperf.report.proof_view import anchors, endpoints_of_index, indexes_of_endpoint, named, proof_notes
+from dbperf.report.remedy import remedy
 from tests.support.sample_run import sample_run
 
 
@@ -81,3 +82,40 @@ def test_without_a_proof_the_report_says_what_would_be_measured(report: Report) 
     assert "Not proved yet" in html
     assert "dbperf verify --dsn" in html
     assert "would build each of the 2 indexes" in html
+
+
+def test_what_helps_stands_beside_what_is_wrong(report: Report) -> None:
+    found = report.verdict.remedy
+    assert found is not None
+    assert (found.figure, found.status) == ("4.4 ×", "pass")
+    assert (
+        "faster with the 1 index proved by measurement: P95 of POST /reflection/analyze from 84 ms to 19 ms"
+        in found.text
+    )
+    assert "2 of 3 endpoints are faster" in found.text
+    assert found.text in render_html(report)
+    assert "**4.4 ×** faster" in render_markdown(report)
+
+
+def test_what_helps_is_not_more_than_what_was_shown(report: Report) -> None:
+    proof = proof_of(report)
+    batch = next(e for e in proof.endpoints if e.endpoint == "POST /reflection/batch")
+    slow = msgspec.structs.replace(
+        batch, verdict="worse", quantiles_before=batch.quantiles_after, quantiles_after=batch.quantiles_before
+    )
+    mixed = remedy(msgspec.structs.replace(proof, endpoints=[proof.endpoints[0], slow]))
+    assert mixed is not None
+    assert mixed.status == "cant_tell"
+    assert mixed.text.endswith("1 of 2 endpoints are faster under the same load, 1 slower")
+    only_slower = remedy(msgspec.structs.replace(proof, endpoints=[slow]))
+    assert only_slower is not None
+    assert (only_slower.figure, only_slower.status) == ("2.9 ×", "fail")
+    assert only_slower.text.startswith("slower with")
+    unloaded = remedy(msgspec.structs.replace(proof, endpoints=[]))
+    assert unloaded is not None
+    assert unloaded.figure == "1 index"
+    none_kept = [msgspec.structs.replace(i, verdict="reject") for i in proof.indexes]
+    nothing = remedy(msgspec.structs.replace(proof, indexes=none_kept, endpoints=[]))
+    assert nothing is not None
+    assert "none is shown to help" in nothing.text
+    assert remedy(None) is None
