@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 EPILOG = """\b
 Examples:
   dbperf run                                    the reference target, naive implementation
-  dbperf run --quick                            the same, small, in a minute and a half
+  dbperf run --quick                            the same, small, in a minute
   dbperf run --url http://127.0.0.1:8000 --dsn postgresql://me@/app
                                                 your API under load, your database observed
   dbperf run --url http://127.0.0.1:8000 --suite my.toml
@@ -68,7 +68,7 @@ def run(
         str | None, typer.Option(help="Load that is not measured.  [default: 5s]", metavar="TIME")
     ] = None,
     top: Annotated[int | None, typer.Option(help="Statements that get a plan.  [default: 10]")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Smoke scale, 5 users, 15 s: a minute and a half.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Smoke scale, 5 users, 10 s: a minute in all.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory.  [default: reports/runs/<utc>-<name>]")
     ] = None,

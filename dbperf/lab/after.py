@@ -5,7 +5,7 @@ from __future__ import annotations
 from dbperf.errors import DbperfError
 from dbperf.lab.advice import advice_words, advise_on
 from dbperf.lab.context import Lab
-from dbperf.lab.flames import ENDPOINTS, SECONDS, heaviest
+from dbperf.lab.flames import ENDPOINTS, heaviest, seconds_of
 from dbperf.lab.prove import advise_with_queries
 from dbperf.load import judge
 from dbperf.load.capacity import capacity
@@ -25,7 +25,7 @@ async def flames(lab: Lab) -> None:
     if lab.trace_dir is None or lab.api is None or lab.api.pid is None:
         lab.stages.skip("flames", title, "only the reference target is profiled, under trace")
         return
-    with lab.stages.stage("flames", title, ENDPOINTS * (SECONDS + 2.5)) as stage:
+    with lab.stages.stage("flames", title, ENDPOINTS * (seconds_of(lab.options.scale) + 1.0)) as stage:
         found = lab.directory.maybe(Plans)
         measured = lab.directory.read(Load).stages
         traced = collect(lab.trace_dir, since=measured[0].started_at, until=measured[-1].ended_at)

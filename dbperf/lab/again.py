@@ -29,7 +29,7 @@ from dbperf.records.load import Load
 from dbperf.records.proof import Proof
 from dbperf.records.suite import Suite
 
-STATEMENT_S, STATEMENT_SMOKE_S = 0.5, 0.2
+STATEMENT_S, STATEMENT_SMOKE_S = 0.4, 0.1
 """Enough for what matters; the smallest tables are there to be quick."""
 EXECUTION_S = 3.0
 """Of one execution. The reference target's statements take milliseconds; values drawn for one may be such that it takes

@@ -31,14 +31,14 @@ from dbperf.records.trace import Trace
 from dbperf.trace.collect import collect, join
 
 ENDPOINTS = 4
-SECONDS = 3.0
+SECONDS, SECONDS_SMOKE = 2.0, 1.0
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
 
 
 async def heaviest(
     lab: Lab, trace: Trace, plans: list[StatementPlan], on_endpoint: Callable[[str], None] | None = None
 ) -> Flames:
-    """Profiles the endpoints with the most total time in the load, `SECONDS` each.
+    """Profiles the endpoints with the most total time in the load, each for `seconds_of` the scale.
 
     Raises:
         DbperfError: the target is gone, or can't be sampled (the hint says what to allow).
@@ -58,14 +58,20 @@ async def heaviest(
     return Flames(endpoints=flames, notes=notes)
 
 
+def seconds_of(scale: str) -> float:
+    """How long each endpoint is called alone."""
+    return SECONDS_SMOKE if scale == "smoke" else SECONDS
+
+
 async def _alone(lab: Lab, endpoint: Endpoint, route: str, plans: list[StatementPlan]) -> EndpointFlame | None:
     assert lab.api is not None
     assert lab.api.pid is not None
     assert lab.trace_dir is not None
+    seconds = seconds_of(lab.options.scale)
     suite = msgspec.structs.replace(
         lab.api.suite,
         endpoints=[endpoint],
-        stages=[Stage(name="alone", users=1, duration_s=SECONDS)],
+        stages=[Stage(name="alone", users=1, duration_s=seconds)],
         think_time=ThinkTime(min_s=0.0, max_s=0.0),
         service_levels=[],
         gates=[],
@@ -74,7 +80,7 @@ async def _alone(lab: Lab, endpoint: Endpoint, route: str, plans: list[Statement
     pid = lab.api.pid
 
     async def sample(stage: str) -> None:  # noqa: ARG001 - the callback's signature
-        samples.append(asyncio.create_task(asyncio.to_thread(record, pid, SECONDS)))
+        samples.append(asyncio.create_task(asyncio.to_thread(record, pid, seconds)))
 
     began = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="dbperf-alone-") as scratch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dbperf.records.proof import EndpointProof, Proof
+from dbperf.records.verdicts import Verdict
 from dbperf.report.model import Fact
 from dbperf.report.proof_view import at, deciding_q
 from dbperf.units import format_ms
@@ -38,7 +39,7 @@ def remedy(proof: Proof | None) -> Fact | None:
         f"{format_ms(after)}; {', '.join(others)}"
     )
     ratio = before / after if faster else after / before
-    status = "fail" if slower and not faster else "cant_tell" if slower else "pass"
+    status: Verdict = "fail" if slower and not faster else "cant_tell" if slower else "pass"
     return Fact(kind="proof", figure=f"{ratio:.2g} ×", text=text, anchor="proof", status=status)
 
 
