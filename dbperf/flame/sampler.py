@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from dbperf.flame.ops import Builder
+from dbperf.frames import no_collection
 from dbperf.records.stacks import Frame, Stacks
 
 SITE = Path(__file__).parent / "_site"
@@ -59,12 +60,13 @@ class Sampler:
             # A late sample stands for all of the time since the last one.
             elapsed, last = now - last, now
             block = int((now - self._started) / BLOCK_S)
-            for ident, frame in sys._current_frames().items():
-                if ident == me:
-                    continue
-                used = elapsed if self.wall else self._used_s(ident)
-                if used > 0:
-                    self._builder.add(_path(frame), used * 1e3, block=block)
+            seen: list[tuple[list[Frame], float]] = []
+            with no_collection:
+                for ident, frame in sys._current_frames().items():
+                    if ident != me and (used := elapsed if self.wall else self._used_s(ident)) > 0:
+                        seen.append((_path(frame), used * 1e3))
+            for path, used_ms in seen:
+                self._builder.add(path, used_ms, block=block)
 
     def _used_s(self, ident: int) -> float:
         """CPU seconds of a thread since it was last asked."""

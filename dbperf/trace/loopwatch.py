@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from dbperf.frames import no_collection
 from dbperf.trace.source import own_frame
 from dbperf.trace.state import texts
 from dbperf.trace.stream import Recorder
@@ -78,16 +79,16 @@ class LoopWatch:
         seen: dict[tuple[str, int, str], int] = {}
         looks = request_id = 0
         while self._beats == beats and not self._stop.is_set():
-            frame = sys._current_frames().get(self._loop_thread)
-            if frame is None:
-                return
-            if _is_idle(frame):
-                # Waiting in select with a beat overdue: the process was stopped (a debugger, a suspended machine).
-                return
-            if (own := own_frame(frame)) is not None:
+            with no_collection:
+                frame = sys._current_frames().get(self._loop_thread)
+                if frame is None or _is_idle(frame):
+                    # Waiting in select with a beat overdue: the process was stopped (a debugger, a suspended machine).
+                    return
+                own = own_frame(frame)
+                request_id = request_id or _request_of(frame)
+                del frame
+            if own is not None:
                 seen[own] = seen.get(own, 0) + 1
-            request_id = request_id or _request_of(frame)
-            del frame
             looks += 1
             self._stop.wait(min(0.25, 0.01 * looks))
         ended = perf_counter_ns()
