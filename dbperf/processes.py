@@ -161,6 +161,16 @@ class Child:
             self._settle()
         return code
 
+    def ended_words(self) -> str | None:
+        """How it ended: "by signal 11 (SIGSEGV)", "with exit code 3"; None while it runs."""
+        code = self.poll()
+        if code is None:
+            return None
+        if code >= 0:
+            return f"with exit code {code}"
+        known = -code in {s.value for s in signal.Signals}
+        return f"by signal {-code}" + (f" ({signal.Signals(-code).name})" if known else "")
+
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Waits for the end; None where the program still runs after `timeout_s`."""
         try:

@@ -19,6 +19,8 @@ _P50, _P95 = 0.5, 0.95
 _ALPHA = 0.025 / 2
 """One-sided, for each of two percentiles: together they speak by chance as often as one would (Bonferroni)."""
 _SHOWN = (0.5, 0.95, 0.99)
+FAILED_MOST = 0.1
+"""Share of errors. Latency is that of requests that succeeded: where more fail, that is another load."""
 
 
 def measured_s(load: Load) -> float:
@@ -46,13 +48,16 @@ def _by_name(load: Load) -> dict[str, list[EndpointLoad]]:
 
 def _compared(name: str, before: list[EndpointLoad], after: list[EndpointLoad]) -> EndpointProof:
     a, b = _Merged(before), _Merged(after)
-    p50, p95 = _effect(a, b, _P50), _effect(a, b, _P95)
+    alike = max(a.failed, b.failed) <= FAILED_MOST
+    p50, p95 = (_effect(a, b, _P50), _effect(a, b, _P95)) if alike else (None, None)
     middle, high = _ratios(p50), _ratios(p95)
     verdict, judged_q = _together({_P95: p95, _P50: p50})
     return EndpointProof(
         endpoint=name,
         requests_before=sum(e.requests for e in before),
         requests_after=sum(e.requests for e in after),
+        errors_before=sum(e.errors for e in before),
+        errors_after=sum(e.errors for e in after),
         quantiles_before=a.quantiles(),
         quantiles_after=b.quantiles(),
         p50_ratio=middle[0],
@@ -79,10 +84,13 @@ class _Merged:
         self.latencies = Latencies()
         self.unfinished = 0
         self.design_effect = 1.0
+        requests = errors = 0
         for e in endpoints:
+            requests, errors = requests + e.requests, errors + e.errors
             self.latencies.add(Latencies.decode(e.latency))
             self.unfinished += e.unfinished
             self.design_effect = max([self.design_effect, *(q.design_effect for q in e.quantiles)])
+        self.failed = errors / requests if requests else 0.0
 
     def quantile(self, q: float) -> Quantile:
         return quantile(self.latencies, q, unfinished=self.unfinished, design_effect=self.design_effect)

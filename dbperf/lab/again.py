@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from dbperf.errors import DbperfError
+from dbperf.errors import DbperfError, TargetError
 from dbperf.indexes.verify import VerifyOptions
 from dbperf.lab.context import Lab
 from dbperf.lab.prove import endpoint_words, proof_words, prove_on, with_endpoints
@@ -91,6 +91,11 @@ async def load(lab: Lab) -> None:
     if not any(i.verdict == "keep" for i in proved.indexes):
         lab.stages.skip("again", _LOAD, "no index was kept")
         return
+    if lab.api_ended is not None:
+        lab.stages.skip(
+            "again", _LOAD, f"the API's process ended {lab.api_ended} during the first: nothing to compare with"
+        )
+        return
     suite = shortened(lab.asked.suite)
     expected_s = sum(s.ramp_s + s.warm_up_s + s.duration_s for s in suite.stages) + 5.0
     with lab.stages.stage("again", _LOAD, expected_s) as stage:
@@ -158,6 +163,8 @@ async def _load_copy(lab: Lab, dsn: str, suite: Suite, stage: Stage) -> Load:
             on_measuring=window.opened,
             on_measured=window.closed,
         )
+        if api.ended_words is not None and (how := api.ended_words()) is not None:
+            raise TargetError(f"the API's process ended {how}")
     if trace_dir is not None:
         # The second load is traced to cost as much as the first; what it did is told by its figures.
         shutil.rmtree(trace_dir, ignore_errors=True)

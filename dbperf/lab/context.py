@@ -44,6 +44,8 @@ class Lab:
     """A copy of them from before the load."""
     asked: Asked | None = None
     api: Api | None = None
+    api_ended: str | None = None
+    """How the API's process ended during the load, where it did."""
 
     @property
     def trace_dir(self) -> Path | None:

@@ -35,6 +35,8 @@ class Api:
     """Ends an API that dbperf has started."""
     pid: int | None = None
     """The server process of such an API."""
+    ended_words: Callable[[], str | None] | None = None
+    """How its process ended, where it did so by itself; None while it runs."""
 
 
 def reference_api(
@@ -55,6 +57,7 @@ def reference_api(
         pool_size=POOL_SIZE,
         stop=target.stop,
         pid=target.pid,
+        ended_words=target.ended_words,
     )
 
 

@@ -89,6 +89,7 @@ async def load(lab: Lab) -> None:
         stage.detail = f"{format_count(requests)} requests, {format_count(errors)} errors"
     if warning := all_failed_words(done):
         lab.stages.note(warning)
+    note_end(lab, "the load")
     if window is None:
         lab.stages.skip("statements", "Compare the statement statistics", "no --dsn")
         return
@@ -137,6 +138,14 @@ def left_out_words(left_out: list[LeftOut]) -> list[str]:
     for one in left_out:
         by_reason.setdefault(one.reason, []).append(one.endpoint)
     return [f"left out, because {reason}: {', '.join(names)}" for reason, names in by_reason.items()]
+
+
+def note_end(lab: Lab, during: str) -> None:
+    """An API that dbperf has started and that ended by itself explains all errors behind it."""
+    how = lab.api.ended_words() if lab.api is not None and lab.api.ended_words is not None else None
+    if how is not None:
+        lab.api_ended = how
+        lab.stages.note(f"the API's process ended {how} during {during}: every request behind that failed")
 
 
 def all_failed_words(load: Load) -> str | None:

@@ -41,6 +41,10 @@ class RunningTarget:
         """The exit code, or None while it runs."""
         return self._child.poll()
 
+    def ended_words(self) -> str | None:
+        """How it ended, where it did so by itself; None while it runs."""
+        return self._child.ended_words()
+
     def stop(self) -> None:
         """Ends it; does nothing the second time."""
         self._child.stop()

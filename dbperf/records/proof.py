@@ -173,6 +173,8 @@ class EndpointProof(Record, frozen=True, kw_only=True):
     endpoint: str
     requests_before: int
     requests_after: int
+    errors_before: int = 0
+    errors_after: int = 0
     quantiles_before: list[Quantile]
     quantiles_after: list[Quantile]
     p50_ratio: float | None = None

@@ -123,7 +123,8 @@ def ratio_words(ratio: float | None, low: float | None, high: float | None) -> s
 def endpoint_ratio(e: EndpointProof) -> tuple[str, str]:
     """The ratio that the verdict is by, and its interval (with the percentile, where it is not P95)."""
     if e.p95_ratio is None and e.p50_ratio is None:
-        return format_ratio(None), "too few requests"
+        few = max(e.errors_before, e.errors_after) == 0
+        return format_ratio(None), "too few requests" if few else "too few requests that succeeded"
     if deciding_q(e) == 0.5:
         return format_ratio(e.p50_ratio), f"{format_ratio(e.p50_ratio_low)} to {format_ratio(e.p50_ratio_high)}, of P50"
     return format_ratio(e.p95_ratio), f"{format_ratio(e.p95_ratio_low)} to {format_ratio(e.p95_ratio_high)}, of P95"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from dbperf.phase3 import background
 from dbperf.phase3.launch import start_target
 from dbperf.phase3.seed import seed
 from tests.conftest import Database
+from tests.support.waiting import eventually
 
 
 def get(url: str, path: str, key: str) -> tuple[int, dict[str, Any]]:
@@ -53,6 +55,14 @@ async def test_it_serves_and_stops(db_18: Database, tmp_path: Path, monkeypatch:
         assert target.poll() is None
     assert gone(target.pid)
     target.stop()
+
+
+async def test_how_it_ended_is_told(db_18: Database) -> None:
+    await seed(db_18.dsn, "smoke")
+    with start_target(db_18.dsn, "tuned") as target:
+        assert target.ended_words() is None
+        os.kill(target.pid, signal.SIGSEGV)
+        assert eventually(lambda: target.ended_words() == "by signal 11 (SIGSEGV)")
 
 
 async def test_workers_end_with_their_supervisor(db_18: Database) -> None:

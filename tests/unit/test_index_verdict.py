@@ -185,6 +185,16 @@ def test_an_endpoint_whose_middle_gets_faster_and_whose_tail_waits_for_something
     assert (slower.verdict, slower.judged_q) == ("worse", 0.5)
 
 
+def test_where_many_requests_fail_the_rest_is_not_compared() -> None:
+    rng = np.random.default_rng(3)
+    slow, fast = rng.lognormal(4, 0.2, 500).tolist(), rng.lognormal(3, 0.2, 500).tolist()
+    [few] = compare_loads(load_of(stage(endpoint(slow, errors=20))), load_of(stage(endpoint(fast))))
+    assert few.verdict == "better"
+    [many] = compare_loads(load_of(stage(endpoint(slow, errors=400))), load_of(stage(endpoint(fast))))
+    assert (many.verdict, many.judged_q, many.errors_before, many.errors_after) == ("cant_tell", None, 400, 0)
+    assert endpoint_ratio(many) == ("–", "too few requests that succeeded")
+
+
 def test_of_two_percentiles_without_a_change_few_comparisons_say_that_there_is_one() -> None:
     rng = np.random.default_rng(11)
 
