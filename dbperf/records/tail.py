@@ -20,6 +20,11 @@ class Tail:
         self._inode: int | None = None
         self._given = 0
 
+    @property
+    def offset(self) -> int:
+        """How much of the file has been given, in bytes."""
+        return self._offset
+
     def lines(self) -> tuple[int, list[bytes]]:
         """The number of the first line (1: the file's first), and the whole lines since the last call without their
         ends, at most 32 MiB of them.

@@ -5,6 +5,7 @@ Environment:
     DBPERF_TRACE_FACTORY   1: the attribute is a function that makes the application
     DBPERF_TRACE_DIR       folder for the trace files
     DBPERF_TRACE_LOOP      0: do not watch the event loop
+    DBPERF_TRACE_LIMIT     size of the folder, such as 200MB; 0: no limit (default: 1GB)
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 from dbperf.errors import UsageError
 from dbperf.trace import hooks
 from dbperf.trace.middleware import TraceMiddleware
+from dbperf.trace.parts import DEFAULT_LIMIT_BYTES
 from dbperf.trace.source import add_application, package_root
+from dbperf.units import parse_size_bytes
 
 FACTORY = "dbperf.trace.asgi:wrap"
 
@@ -45,7 +48,22 @@ def wrap() -> TraceMiddleware:
     hooks.install()  # before the application's own imports
     app = load(name, factory=env.get("DBPERF_TRACE_FACTORY") == "1")
     out = env.get("DBPERF_TRACE_DIR", "traces")
-    return TraceMiddleware(app, out, watch_loop=env.get("DBPERF_TRACE_LOOP", "1") != "0", name=name)
+    watch = env.get("DBPERF_TRACE_LOOP", "1") != "0"
+    return TraceMiddleware(app, out, watch_loop=watch, name=name, limit_bytes=limit_of(env))
+
+
+def limit_of(env: Mapping[str, str]) -> int | None:
+    """The folder's limit that an environment asks for.
+
+    Raises:
+        UsageError: DBPERF_TRACE_LIMIT is no size.
+
+    >>> limit_of({"DBPERF_TRACE_LIMIT": "200MB"}), limit_of({"DBPERF_TRACE_LIMIT": "0"})
+    (209715200, None)
+    """
+    if (text := env.get("DBPERF_TRACE_LIMIT")) is None:
+        return DEFAULT_LIMIT_BYTES
+    return parse_size_bytes(text) or None
 
 
 def load(name: str, *, factory: bool = False) -> Any:

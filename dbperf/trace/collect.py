@@ -19,6 +19,7 @@ from dbperf.trace.measures import Key, RequestMeasures, measure
 from dbperf.trace.reader import Request, Stream, TextInfo, read_folder
 from dbperf.trace.rule_base import event_ms, spread_of
 from dbperf.trace.state import Event
+from dbperf.units import format_bytes
 
 MIN_DELAY_NS = 60_000_000
 """A block is known to start at the loop's last beat, up to 50 ms before it did: less than this is not its doing."""
@@ -45,7 +46,23 @@ def collect(
     requests = [r for r in stream.requests if lower <= r.started_ns < upper]
     stream.blocks = [b for b in stream.blocks if lower <= b.started_ns < upper]
     stream.collections = [c for c in stream.collections if lower <= c[0] < upper]
+    _tell_dropped(stream, lower)
     return summarize(stream, requests, root or Path.cwd())
+
+
+def _tell_dropped(stream: Stream, since_ns: int) -> None:
+    """Requests that began in the window may have been in files that are gone, up to when those were last changed."""
+    gone = [d for d in stream.dropped.values() if d.until_ns >= since_ns]
+    if not gone:
+        return
+    until = datetime.fromtimestamp(max(d.until_ns for d in gone) / 1e9, UTC)
+    size = format_bytes(sum(d.size_bytes or 0 for d in gone))
+    at_least = "at least " if any(d.size_bytes is None for d in gone) else ""
+    stream.complete = False
+    stream.notes.append(
+        f"the oldest {len(gone)} files ({at_least}{size}) were removed, with requests until "
+        f"{until:%Y-%m-%d %H:%M:%S} UTC: the folder had reached its limit (limit_bytes of TraceMiddleware)"
+    )
 
 
 def summarize(stream: Stream, requests: Sequence[Request], root: Path) -> Trace:

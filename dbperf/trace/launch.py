@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dbperf.trace import hooks
+from dbperf.trace.asgi import limit_of
 from dbperf.trace.middleware import TraceMiddleware
 from dbperf.trace.source import add_application, package_root
 
@@ -42,4 +43,5 @@ def traced(app: Any, named: Any) -> Any:
         add_application([root])
     watch = os.environ.get("DBPERF_TRACE_LOOP", "1") != "0"
     name = named if isinstance(named, str) else type(named).__name__
-    return TraceMiddleware(app, os.environ["DBPERF_TRACE_DIR"], watch_loop=watch, name=name)
+    folder = os.environ["DBPERF_TRACE_DIR"]
+    return TraceMiddleware(app, folder, watch_loop=watch, name=name, limit_bytes=limit_of(os.environ))

@@ -9,6 +9,7 @@ from typing import Any
 
 from dbperf.trace import hooks
 from dbperf.trace.loopwatch import LoopWatch
+from dbperf.trace.parts import DEFAULT_LIMIT_BYTES
 from dbperf.trace.state import RequestTrace, current
 from dbperf.trace.stream import Recorder
 
@@ -24,19 +25,20 @@ class TraceMiddleware:
 
     Args:
         app: the application.
-        out: folder for the trace files, one per process; `dbperf.trace.collect` reads it.
+        out: folder for the trace files, one or more per process; `dbperf.trace.collect` reads it.
         watch_loop: notice when a synchronous call keeps the event loop from running.
-        name: goes into the file's header.
+        name: goes into the files' headers.
+        limit_bytes: of all trace files in the folder; the oldest ones are removed. None: no limit.
 
     Installed twice, the inner one does nothing.
     """
 
     def __init__(
         self, app: App, out: str | Path | None = None, *, recorder: Recorder | None = None, watch_loop: bool = True,
-        name: str = "",
+        name: str = "", limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
     ) -> None:  # fmt: skip
         self.app = app
-        self.recorder = recorder or Recorder(Path(out or "traces"), name)
+        self.recorder = recorder or Recorder(Path(out or "traces"), name, limit_bytes=limit_bytes)
         self.watch = LoopWatch(self.recorder) if watch_loop else None
         self._started = False
         hooks.install()

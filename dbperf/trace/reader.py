@@ -1,4 +1,7 @@
-"""Reads the files that traced processes wrote. A file whose process was killed is read up to its last whole line."""
+"""Reads the files that traced processes wrote. A file whose process was killed is read up to its last whole line.
+
+The parts of one process are one trace. Where the oldest parts are gone, so are their requests, and `Stream.dropped`
+says so: it knows of them from the process that removed them, and from the numbers of those that are left."""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from typing import Any
 import msgspec
 
 from dbperf.errors import RecordError
+from dbperf.trace.parts import SUFFIX, VERSION, part_name
 from dbperf.trace.state import Event
-from dbperf.trace.stream import SUFFIX, VERSION
 
 _STATUS = re.compile(r"(\d+)$")
 """The count in a driver's status: "UPDATE 3", "INSERT 0 3"."""
@@ -56,6 +59,27 @@ class Block:
 
 
 @dataclass
+class Dropped:
+    """A part that was removed for the folder's limit."""
+
+    until_ns: int
+    """Wall clock: its requests had ended by then."""
+    size_bytes: int | None
+    """None: nothing but the numbers of the other parts tells of it."""
+
+
+@dataclass
+class Process:
+    """What is known of one process, over all of its parts."""
+
+    number: int
+    requests: dict[int, Request] = field(default_factory=dict)
+    last_part: int = 0
+    last_path: Path = Path()
+    ended: bool = False
+
+
+@dataclass
 class Stream:
     """The contents of all files of a folder, numbered together."""
 
@@ -68,6 +92,9 @@ class Stream:
     handlers: dict[str, str] = field(default_factory=dict)
     """Route to "file:line function"."""
     processes: int = 0
+    by_process: dict[str, Process] = field(default_factory=dict)
+    dropped: dict[str, Dropped] = field(default_factory=dict)
+    """By the file's name."""
     complete: bool = True
     notes: list[str] = field(default_factory=list)
 
@@ -84,8 +111,13 @@ def read_folder(folder: Path) -> Stream:
     stream = Stream()
     text_ids: dict[str, int] = {}
     source_ids: dict[tuple[str, int], int] = {}
-    for number, path in enumerate(files):
-        TraceFile(path, number, stream, text_ids, source_ids).read()
+    for path in files:
+        TraceFile(path, stream, text_ids, source_ids).read()
+    for process in stream.by_process.values():
+        stream.requests.extend(process.requests.values())
+        if not process.ended:
+            stream.complete = False
+            stream.notes.append(f"{process.last_path.name}: the process was still running, or was killed")
     stream.requests.sort(key=lambda r: r.started_ns)
     return stream
 
@@ -94,18 +126,17 @@ class TraceFile:
     """One file, whose requests are numbered into a stream."""
 
     def __init__(
-        self, path: Path, number: int, stream: Stream, text_ids: dict[str, int], source_ids: dict[tuple[str, int], int]
+        self, path: Path, stream: Stream, text_ids: dict[str, int], source_ids: dict[tuple[str, int], int]
     ) -> None:
         self.path = path
-        self.number = number
+        self.process = Process(-1)
         self.stream = stream
         self.text_ids = text_ids
         self.source_ids = source_ids
         self.texts: dict[int, int] = {-1: -1}
         self.sources: dict[int, int] = {0: 0}
-        self.requests: dict[int, Request] = {}
         self.offset_ns = 0
-        self.started = self.ended = False
+        self.started = False
         self.since_ns = 0
         """Requests that ended before (wall clock) are left out."""
         self._decode = msgspec.json.Decoder().decode
@@ -116,20 +147,18 @@ class TraceFile:
         Raises:
             RecordError: it can't be read, or is no trace.
         """
-        stream = self.stream
         try:
             with self.path.open("rb") as f:
                 for number, line in enumerate(f, 1):
                     if not self.feed(number, line):
                         break  # the process was killed in the middle of a line
+        except FileNotFoundError:
+            return  # dropped for the folder's limit since the folder was listed: the number of the next part tells
         except OSError as e:
             raise RecordError(f"{self.path} can't be read: {e.strerror}") from e
-        if self.started:
-            stream.processes += 1
-        if not self.ended:
-            stream.complete = False
-            stream.notes.append(f"{self.path.name}: the process was still running, or was killed")
-        stream.requests.extend(self.requests.values())
+        if not self.started:  # killed before it had written anything
+            self.stream.complete = False
+            self.stream.notes.append(f"{self.path.name}: the process was still running, or was killed")
 
     def feed(self, number: int, line: bytes) -> bool:
         """The file's next line; False where it was cut off.
@@ -148,17 +177,27 @@ class TraceFile:
                 self._header(item)
                 self.started = True
             elif item[0] == "e":
-                self.ended = True
-            else:
+                self.process.ended = True
+            elif item[0] != "c":
                 self._item(item)
         except (IndexError, KeyError, TypeError, ValueError) as e:
             raise RecordError(f"{self.path} is no trace of this version", hint="trace again") from e
         return True
 
     def _header(self, item: Any) -> None:
-        if not isinstance(item, list) or item[:1] != ["h"] or item[1] != VERSION:
+        if not isinstance(item, list) or item[:1] != ["h"] or item[1] not in (2, VERSION):
             raise RecordError(f"{self.path} is no trace of this version of dbperf", hint="trace again")
         self.offset_ns = item[3] - item[4]
+        stream = self.stream
+        name, part = (item[6], item[7]) if item[1] == VERSION else (self.path.name, 1)
+        if name not in stream.by_process:
+            stream.by_process[name] = Process(stream.processes)
+            stream.processes += 1
+        process = self.process = stream.by_process[name]
+        for missing in range(process.last_part + 1, part):
+            # What the process that removed it says of it is better, whichever is read first.
+            stream.dropped.setdefault(part_name(name, missing), Dropped(item[3], None))
+        process.last_part, process.last_path, process.ended = part, self.path, False
 
     def _item(self, item: list[Any]) -> None:
         kind = item[0]
@@ -168,8 +207,8 @@ class TraceFile:
             )
             if started + duration + self.offset_ns < self.since_ns:
                 return
-            self.requests[request_id] = Request(
-                process=self.number, request_id=request_id, route=f"{method} {route}", status=status,
+            self.process.requests[request_id] = Request(
+                process=self.process.number, request_id=request_id, route=f"{method} {route}", status=status,
                 started_ns=started + self.offset_ns, duration_ns=duration, background_ns=background,
                 response_bytes=size, gc_ns=gc_ns if kind == "r" else 0, lost=lost, failed=failed,
                 finished=kind == "r", events=[self._event(e) for e in events],
@@ -187,18 +226,25 @@ class TraceFile:
             info = self.stream.texts[self.texts[item[1]]]
             info.row_bytes, info.wide = item[2], item[3]
         elif kind == "l":
-            if item[1] in self.requests:
-                self.requests[item[1]].events.append(self._event(item[2]))
+            if item[1] in self.process.requests:
+                self.process.requests[item[1]].events.append(self._event(item[2]))
         elif kind == "b":
             _, source, started, duration, request_id = item
             self.stream.blocks.append(
-                Block(self.sources[source], started + self.offset_ns, duration, self.number, request_id)
+                Block(self.sources[source], started + self.offset_ns, duration, self.process.number, request_id)
             )
         elif kind == "g":
             self.stream.collections.append((item[1] + self.offset_ns, item[2], item[3]))
-        elif kind == "p":
+        else:
+            self._about(kind, item)
+
+    def _about(self, kind: str, item: list[Any]) -> None:
+        """Lines that are said once, beside the requests."""
+        if kind == "p":
             _, route, file, line, function = item
             self.stream.handlers[route] = f"{file}:{line} {function}"
+        elif kind == "d":
+            self.stream.dropped[item[1]] = Dropped(item[2], item[3])
         elif kind == "n":
             self.stream.complete = False
             self.stream.notes.append(item[1])

@@ -1,6 +1,7 @@
-"""The compact file that a traced process writes while it runs, one JSON array per line.
+"""The compact files that a traced process writes while it runs, one JSON array per line.
 
-    ["h", version, pid, wall clock ns, perf_counter ns, asked-for name]   first line: ties the two clocks
+    ["h", version, pid, wall clock ns, perf_counter ns, asked-for name, process, part]
+                                                                          first line: ties the two clocks
     ["t", text id, text]                                                  a statement, before it is first used
     ["s", source id, file, line, function]                                a source line, likewise
     ["w", text id, bytes per row, {column: bytes}]                        a newer estimate of a statement's rows
@@ -12,12 +13,14 @@
     ["b", source id, start ns, duration ns, request id or 0]              the event loop stood still
     ["g", start ns, duration ns, generation]                              a garbage collection
     ["n", note]                                                           what was lost
+    ["d", name, changed ns, bytes]                                        an older file, removed for the folder's limit
+    ["c", wall clock ns]                                                  the end of this part; the next one goes on
     ["e", wall clock ns]                                                  a clean end
 
 Times are perf_counter_ns. An event is [kind, text id, source id, start ns, end ns, rows or the driver's status,
 executions, parameters, connection, failed], as the hooks made it: what can wait is left to the reader. `parameters` is
 a salted hash, so that nothing of the parameters themselves is written. Lines are appended and flushed twice a second:
-a killed process loses no more.
+a killed process loses no more. `parts` has the files, of which the oldest are removed.
 """
 
 from __future__ import annotations
@@ -30,18 +33,16 @@ import os
 import re
 import threading
 import time
-import uuid
 import weakref
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from dbperf.trace.parts import DEFAULT_LIMIT_BYTES, Parts
 from dbperf.trace.state import RawEvent, RequestTrace, texts
 
-VERSION = 2
 FLUSH_S = 0.5
-SUFFIX = ".trace.jsonl"
 _MAX_WAITING = 200_000
 _ID_SEGMENT = re.compile(r"/(?:\d+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|[0-9a-fA-F]{24,})(?=/|$)")
 _encode = msgspec.json.Encoder().encode
@@ -52,16 +53,18 @@ class Recorder:
     """Takes finished requests and writes them from a thread of its own.
 
     A full disk or a folder that went away stops the recording, with one warning in the log: the traced program goes on.
+    The folder's files take `limit_bytes` (`Parts`).
     """
 
-    def __init__(self, folder: Path, name: str = "") -> None:
+    def __init__(self, folder: Path, name: str = "", *, limit_bytes: int | None = DEFAULT_LIMIT_BYTES) -> None:
         self.folder = folder
         self.name = name
+        self.limit_bytes = limit_bytes
         self.in_flight: dict[int, RequestTrace] = {}
         self.gc_ns = 0
         self._waiting: list[Any] = []
         self._ids = itertools.count(1)
-        self._file: Any = None
+        self._parts: Parts | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._lock = threading.Lock()
@@ -70,8 +73,12 @@ class Recorder:
         self._routes: set[str] = set()
         self._written_texts = 0
         self._written_sources = 0
-        self.path: Path | None = None
         _recorders.add(self)
+
+    @property
+    def path(self) -> Path | None:
+        """The file that is being written."""
+        return self._parts.path if self._parts is not None else None
 
     def next_id(self) -> int:
         return next(self._ids)
@@ -106,11 +113,7 @@ class Recorder:
             if self._thread is not None or self._closed:
                 return
             try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                self.path = self.folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{SUFFIX}"
-                self._file = self.path.open("wb")
-                header = ["h", VERSION, os.getpid(), time.time_ns(), time.perf_counter_ns(), self.name]
-                self._file.write(_encode(header) + b"\n")
+                self._parts = Parts(self.folder, self.name, self.limit_bytes)
             except OSError as e:
                 self._give_up(e)
             self._thread = threading.Thread(target=self._run, name="dbperf-trace-writer", daemon=True)
@@ -126,16 +129,16 @@ class Recorder:
             self._thread.join(10)
         with self._lock:
             self._flush()
-            if self._file is None:
+            if self._parts is None:
                 return
             try:
-                for request in list(self.in_flight.values()):
-                    self._file.write(_request_line("u", request, route_of(request)) + b"\n")
-                self._file.write(_encode(["e", time.time_ns()]) + b"\n")
-                self._file.close()
+                self._write(
+                    [_request_line("u", request, route_of(request)) for request in list(self.in_flight.values())]
+                )
+                self._parts.close()
             except OSError as e:
                 self._give_up(e)
-            self._file = None
+            self._parts = None
 
     def flush(self) -> None:
         """Writes what is waiting now."""
@@ -149,15 +152,18 @@ class Recorder:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        if not waiting or self._file is None:
+        if not waiting or self._parts is None:
             return
         try:
+            if self._parts.is_due():
+                self._parts.next_part()
+                self._define_again()
             if len(waiting) > _MAX_WAITING:
                 note = f"{len(waiting) - _MAX_WAITING} requests were not written: the disk is too slow"
-                self._file.write(_encode(["n", note]) + b"\n")
+                self._parts.write(_encode(["n", note]) + b"\n")
                 del waiting[_MAX_WAITING:]
             self._write(waiting)
-            self._file.flush()
+            self._parts.flush()
         except OSError as e:
             self._give_up(e)
 
@@ -165,7 +171,14 @@ class Recorder:
         lines = [item if isinstance(item, bytes) else _encode(item) for item in waiting]
         # The definitions are looked up after the lines were made and written before them: who reads a request never
         # meets an unknown number.
-        self._file.write(b"\n".join([*self._definitions(), *lines, b""]))
+        assert self._parts is not None
+        self._parts.write(b"\n".join([*self._definitions(), *lines, b""]))
+
+    def _define_again(self) -> None:
+        """A part needs no other one: it has all definitions."""
+        self._routes = set()
+        self._written_texts = self._written_sources = 0
+        texts.sampled += [t for t in texts.texts if t.row_bytes is not None]
 
     def _definitions(self) -> list[bytes]:
         found: list[list[Any]] = []
@@ -180,7 +193,7 @@ class Recorder:
         return [_encode(f) for f in found]
 
     def _give_up(self, error: OSError) -> None:
-        self._file = None
+        self._parts = None
         if not self._broken:
             self._broken = True
             log.warning("tracing stopped: %s can't be written: %s", self.folder, error.strerror)
@@ -190,7 +203,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread = None
-        self._file = None
+        self._parts = None
         self._waiting = []
         self.in_flight = {}
         self._routes = set()

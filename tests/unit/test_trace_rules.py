@@ -13,6 +13,7 @@ from dbperf.records.base import parse_document
 from dbperf.records.trace import Trace
 from dbperf.trace.collect import collect, summarize
 from dbperf.trace.measures import measure
+from dbperf.trace.parts import SUFFIX
 from dbperf.trace.reader import Request, Stream, TextInfo
 from dbperf.trace.state import (
     AUTOFLUSH,
@@ -27,7 +28,7 @@ from dbperf.trace.state import (
     kind_of,
     parameters_hash,
 )
-from dbperf.trace.stream import SUFFIX, Recorder, route_of
+from dbperf.trace.stream import Recorder, route_of
 
 MS = 1_000_000
 TEXTS = [
