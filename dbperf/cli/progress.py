@@ -1,7 +1,12 @@
-"""Progress on stderr: a live line in a terminal, plain lines in a log."""
+"""Progress on stderr: a live line in a terminal, plain lines in a log.
+
+A log has no width: each message is one line of it, however long. A stage is announced there once it has taken two
+seconds, so that a short one is one line and one that hangs is still named.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -21,6 +26,7 @@ _MARKS: dict[StageStatus, tuple[str, str]] = {
     "interrupted": ("!", "yellow"),
 }
 _LOG_EVERY_S = 10.0
+_ANNOUNCED_AFTER_S = 2.0
 
 
 class TerminalProgress:
@@ -29,6 +35,7 @@ class TerminalProgress:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self._live: Live | None = None
+        self._announcement: threading.Timer | None = None
         self._title = ""
         self._detail = ""
         self._rows: Sequence[tuple[str, str]] = ()
@@ -50,14 +57,16 @@ class TerminalProgress:
             self._live.start()
         else:
             usual = f" (about {format_seconds(expected_s)})" if expected_s else ""
-            self.console.print(f"… {title}{usual}", markup=False)
+            self._announcement = threading.Timer(_ANNOUNCED_AFTER_S, self._print, [f"… {title}{usual}"])
+            self._announcement.daemon = True
+            self._announcement.start()
 
     def stage_update(self, detail: str, rows: Sequence[tuple[str, str]] = ()) -> None:
         self._detail, self._rows = detail, rows
         now = time.monotonic()
         if not self.console.is_terminal and now - self._logged >= _LOG_EVERY_S:
             self._logged = now
-            self.console.print(f"  {format_seconds(now - self._start)}: {detail}", markup=False)
+            self._print(f"  {format_seconds(now - self._start)}: {detail}")
 
     def stage_ended(self, title: str, status: StageStatus, elapsed_s: float, detail: str | None) -> None:
         self._end_live()
@@ -65,10 +74,14 @@ class TerminalProgress:
         line = Text.assemble((mark, colour), " ", title, (f"  {format_seconds(elapsed_s)}", "dim"))
         if detail:
             line.append(f"  {detail}", style="dim" if status == "done" else colour)
-        self.console.print(line)
+        self._print(line)
 
     def note(self, text: str) -> None:
-        self.console.print(Text.assemble(("note: ", "yellow"), text))
+        self._print(Text.assemble(("note: ", "yellow"), text))
+
+    def _print(self, text: str | Text) -> None:
+        """Wrapped to a terminal, as it is in a log."""
+        self.console.print(text, markup=False, soft_wrap=not self.console.is_terminal)
 
     def _shown(self) -> Group:
         """The running stage, and below it what is told of it."""
@@ -89,6 +102,9 @@ class TerminalProgress:
         return Spinner("dots", text)
 
     def _end_live(self) -> None:
+        if self._announcement is not None:
+            self._announcement.cancel()
+            self._announcement = None
         if self._live is not None:
             self._live.stop()
             self._live = None

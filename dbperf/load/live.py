@@ -64,7 +64,7 @@ class LiveView:
         waits = _waits(sample)
         parts = [
             f"{self._name}{number}, {event.phase}: {load}" if number else f"{event.phase}: {load}",
-            f"P50/95/99 {'/'.join(format_ms(v) for v in now.values())} {bars['P95']}".rstrip(),
+            f"P50/95/99 {'/'.join(format_ms(v) for v in now.values())}",
             errors,
         ]
         rows = [("stage", f"{self._name}{number}, {event.phase}"), ("load", f"{load}, {errors}")]
