@@ -1,4 +1,4 @@
-"""Where `sql/` and `loadtests/` are: beside the package in a checkout or editable install, inside it in a wheel."""
+"""Where `sql/`, `loadtests/` and the composite action are: beside the package in a checkout, inside it in a wheel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def resource(name: str) -> Path:
-    """The path of a top-level folder or file below `sql/` or `loadtests/`, for example ``sql/phase3/schema.sql``.
+    """The path of one of these folders, or of a file below them, for example ``sql/phase3/schema.sql``.
 
     Raises:
         DbperfError: it is in neither place; the installation is broken.

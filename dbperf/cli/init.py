@@ -52,10 +52,11 @@ def init(
 ) -> None:
     """Write dbperf.toml, a load suite of your API's endpoints, and a workflow for CI, with comments.
 
+    GitHub's workflow compares a pull request with its base; it uses the composite action, which is written beside it.
     Nothing is overwritten without --force, and no password is written: where DATABASE_URL is set, the file says that
     the connection is read from there.
     """
-    from dbperf.cli.init_texts import WORKFLOW_FILES, config_text, suite_text, workflow_text
+    from dbperf.cli.init_texts import WORKFLOW_FILES, action_texts, config_text, suite_text, workflow_text
     from dbperf.cli.run import headers_of
     from dbperf.errors import UsageError
     from dbperf.load.openapi import derive_suite
@@ -67,7 +68,8 @@ def init(
         raise UsageError("--start must be one line", hint="write a script and name that")
     if not folder.is_dir():
         raise OutputError(f"{folder} is no folder")
-    names = [Path("dbperf.toml"), *([SUITE] if url else []), *([WORKFLOW_FILES[ci]] if ci else [])]
+    action = action_texts(ci)
+    names = [Path("dbperf.toml"), *([SUITE] if url else []), *([WORKFLOW_FILES[ci]] if ci else []), *action]
     there = [str(folder / n) for n in names if (folder / n).exists()]
     if there and not force:
         one = len(there) == 1
@@ -83,6 +85,7 @@ def init(
         typer.echo(f"{len(suite.endpoints)} endpoints in the suite, {len(left_out)} left out", err=True)
     if ci:
         texts[WORKFLOW_FILES[ci]] = workflow_text(ci, url=url, suite=SUITE if url else None, start=start)
+    texts |= action
     for name, text in texts.items():
         path = folder / name
         try:

@@ -11,8 +11,12 @@ from typing import Literal
 
 from dbperf.records.load import LeftOut
 from dbperf.records.suite import Suite
+from dbperf.resources import resource
 
 WORKFLOW_FILES = {"github": Path(".github/workflows/dbperf.yml"), "gitlab": Path(".gitlab/dbperf.yml")}
+ACTION_FILES = ("action.yml", "comment.py")
+ACTION = Path(".github/actions/dbperf")
+"""The composite action: in this repository, in the wheel, and where `dbperf init --ci github` writes."""
 DEFAULT_URL = "http://127.0.0.1:8000"
 _LOCAL = re.compile(r"https?://(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?(/|$)")
 _NO_START = "echo 'write here how your API starts' >&2; exit 1"
@@ -119,6 +123,13 @@ def suite_text(suite: Suite, left_out: Sequence[LeftOut], *, url: str) -> str:
 def _one_line(text: str) -> str:
     """Text from somebody's API that stays inside a comment."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def action_texts(ci: Literal["github", "gitlab"] | None) -> dict[Path, str]:
+    """The files that the workflow needs beside it: GitHub's uses the composite action, a copy of dbperf's own."""
+    if ci != "github":
+        return {}
+    return {ACTION / name: resource(f"{ACTION}/{name}").read_text(encoding="utf-8") for name in ACTION_FILES}
 
 
 def workflow_text(ci: Literal["github", "gitlab"], *, url: str | None, suite: Path | None, start: str | None) -> str:

@@ -53,6 +53,13 @@ def test_a_wheel_in_a_new_environment_runs_from_an_empty_folder(venv: Path, tmp_
 
 
 @pytest.mark.timeout(900)
+def test_a_wheel_brings_the_action_along(venv: Path, tmp_path: Path) -> None:
+    call(venv / "bin" / "dbperf", "init", "--ci", "github", cwd=tmp_path)
+    action = Path(".github/actions/dbperf/action.yml")
+    assert (tmp_path / action).read_bytes() == (ROOT / action).read_bytes()
+
+
+@pytest.mark.timeout(900)
 def test_the_default_installation_stays_small(venv: Path) -> None:
     """Below 450 MB with what pip installs for dbperf, bytecode included, pip itself left out."""
     [packages] = (venv / "lib").glob("python*/site-packages")
