@@ -13,19 +13,17 @@ import msgspec
 
 from dbperf.errors import RecordError
 from dbperf.records.comparison import Conditions, Measurement
-from dbperf.records.history import Commit, Series, SeriesPoint, SeriesStep, StoredFigure, StoredRun
+from dbperf.records.history import Commit, Series, SeriesPoint, StoredFigure, StoredRun
 from dbperf.records.load import Quantile
 from dbperf.records.run import Manifest
 from dbperf.records.rundir import RunDirectory
 from dbperf.regress.conditions import differences, unknown
 from dbperf.regress.metrics import METRICS, fits
 from dbperf.regress.sources import read_side
-from dbperf.stats.edivisive import LEAST_POINTS, find_steps
+from dbperf.stats.edivisive import LEAST_POINTS
+from dbperf.stats.steps import LEAST_CHANGE, steps_of
 
 POINTS_NEEDED = 2 * LEAST_POINTS + 1
-LEAST_CHANGE = 0.05
-_LEAST_SHARE = 0.005
-"""Of shares (errors), as a difference: half a point."""
 _MOST_COMMITS = 20
 
 
@@ -114,24 +112,16 @@ def with_steps(series: Series, *, least_change: float = LEAST_CHANGE, repository
         least_change: smaller steps are left out; of shares, half a point is the least.
         repository: where git knows the commits.
     """
-    values = [p.value for p in series.points]
-    positive = all(v > 0 for v in values)
-    on_ratio = positive and series.unit != "share"
-    floor = least_change if on_ratio else _LEAST_SHARE if series.unit == "share" else 0.0
+    found = steps_of(
+        [p.value for p in series.points], [p.git_revision for p in series.points],
+        lower_is_better=series.direction == "lower", share=series.unit == "share", least_change=least_change,
+    )  # fmt: skip
     steps = []
-    for step in find_steps(values, scale="ratio" if on_ratio else "difference", least_change=floor):
-        before = series.points[step.earliest - 1].git_revision
-        after = series.points[step.latest].git_revision
-        commits, left_out = commits_between(before, after, repository) if repository else ([], 0)
-        up = step.after > step.before
-        steps.append(
-            SeriesStep(
-                at=step.at, earliest=step.earliest, latest=step.latest, before=step.before, after=step.after,
-                ratio=step.after / step.before if step.before else None, p_value=step.p_value,
-                verdict="worse" if up == (series.direction == "lower") else "better",
-                revision_before=before, revision_after=after, commits=commits, commits_left_out=left_out,
-            )
-        )  # fmt: skip
+    for step in found:
+        commits, left_out = (
+            commits_between(step.revision_before, step.revision_after, repository) if repository else ([], 0)
+        )
+        steps.append(msgspec.structs.replace(step, commits=commits, commits_left_out=left_out))
     return msgspec.structs.replace(series, steps=steps)
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from dbperf.errors import RecordError
 from dbperf.records.base import Record
+from dbperf.records.history import SeriesStep
 from dbperf.records.load import Load
 from dbperf.records.run import Manifest, Provenance, RunStatus
 from dbperf.records.rundir import RunDirectory
 from dbperf.records.statements import Statements
 from dbperf.records.verdicts import Verdict, Verdicts
+from dbperf.stats.steps import steps_of
 
 MAX_RUNS = 200
 MAX_STATEMENTS = 12
@@ -51,6 +53,7 @@ class TrendPoint(Record, frozen=True, kw_only=True):
     low_ms: float | None = None
     high_ms: float | None = None
     """Its 95 % interval, where there is one."""
+    git_revision: str | None = None
 
 
 class Trend(Record, frozen=True, kw_only=True):
@@ -58,6 +61,8 @@ class Trend(Record, frozen=True, kw_only=True):
 
     title: str
     points: list[TrendPoint]
+    steps: list[SeriesStep]
+    """Where its level changed: none with fewer than ten runs."""
 
 
 class Group(Record, frozen=True, kw_only=True):
@@ -191,7 +196,7 @@ def _endpoints(runs: list[_Loaded]) -> list[Trend]:
             q = next((q for q in e.quantiles if abs(q.q - 0.95) < 1e-9), None)
             if q is not None and q.value_ms is not None:
                 points[e.name].append(_point(run, q.value_ms, q.ci_low_ms, q.ci_high_ms))
-    return [Trend(title=name, points=found) for name, found in points.items() if len(found) > 1]
+    return [_trend(name, found) for name, found in points.items() if len(found) > 1]
 
 
 def _statements(runs: list[_Loaded]) -> list[Trend]:
@@ -208,9 +213,21 @@ def _statements(runs: list[_Loaded]) -> list[Trend]:
             if calls:
                 points.append(_point(run, sum(x.total_ms for x in same) / calls))
         if len(points) > 1:
-            trends.append(Trend(title=s.text, points=points))
+            trends.append(_trend(s.text, points))
     return trends
 
 
 def _point(run: _Loaded, value: float, low: float | None = None, high: float | None = None) -> TrendPoint:
-    return TrendPoint(folder=run.folder, started_at=run.manifest.started_at, value_ms=value, low_ms=low, high_ms=high)
+    return TrendPoint(
+        folder=run.folder,
+        started_at=run.manifest.started_at,
+        value_ms=value,
+        low_ms=low,
+        high_ms=high,
+        git_revision=run.manifest.git_revision,
+    )
+
+
+def _trend(title: str, points: list[TrendPoint]) -> Trend:
+    steps = steps_of([p.value_ms for p in points], [p.git_revision for p in points], lower_is_better=True)
+    return Trend(title=title, points=points, steps=steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -11,8 +10,6 @@ from dbperf.records.comparison import Unit
 from dbperf.records.history import Series
 from dbperf.report.charts import (
     ACCENT,
-    FAIL,
-    MUTED,
     PLOT_WIDTH,
     SOFT,
     WIDTH,
@@ -25,6 +22,7 @@ from dbperf.report.charts import (
     spec,
 )
 from dbperf.report.text import visible
+from dbperf.report.trend_charts import step_layers
 
 HEIGHT = 130
 _TITLE = 34
@@ -34,7 +32,6 @@ _COLOURS = {
 }  # fmt: skip
 """The report's, on white: a file has no theme."""
 _SMALL = 'font-size="10" fill="var(--muted)"'
-_BETTER = "var(--pass)"
 _LABELS: dict[Unit, str] = {
     "share": "format(datum.value, '~%')",
     "per_s": "format(datum.value, ',~g') + '/s'",
@@ -80,14 +77,6 @@ def series_spec(series: Series) -> Spec:
     y_scale = {"domain": [bottom, top], "nice": False}
     axis = axis_y(2) if series.unit == "ms" else axis_y_labelled(_LABELS[series.unit])
     y = quantitative("value", scale=y_scale, axis=axis)
-    bounds = [0, *(s.at for s in series.steps), count]
-    levels = [s.before for s in series.steps[:1]] + [s.after for s in series.steps]
-    medians = [
-        {"i": a, "end": b, "value": level}
-        for (a, b), level in zip(itertools.pairwise(bounds), levels, strict=False)  # no levels without a step
-    ]
-    jumps = [{"i": s.at, "colour": FAIL if s.verdict == "worse" else _BETTER} for s in series.steps]
-    colour = {"field": "colour", "type": "nominal", "scale": None}
     return spec(
         [
             layer(
@@ -95,9 +84,7 @@ def series_spec(series: Series) -> Spec:
                 {"type": "rule", "color": SOFT, "strokeWidth": max(1.0, min(4.0, PLOT_WIDTH / count / 2))},
                 x=x, y=quantitative("low", scale=y_scale, axis=axis), y2={"field": "high"},
             ),
-            layer(jumps, {"type": "rule", "strokeWidth": 1.5, "strokeDash": [4, 3]}, x=x, color=colour),
-            layer(medians, {"type": "rule", "color": MUTED, "strokeWidth": 2, "opacity": 0.7}, x=x,
-                  x2={"field": "end"}, y=y),
+            *step_layers(series.steps, count, x, y),
             layer(rows, {"type": "line", "color": ACCENT, "strokeWidth": 1.2, "strokeJoin": "round"}, x=x, y=y),
             layer(rows, {"type": "point", "shape": "circle", "filled": True, "opacity": 1, "color": ACCENT,
                          "size": 24 if count <= 60 else 8}, x=x, y=y),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
+from dbperf.records.history import SeriesStep
 from dbperf.report.charts import (
     ACCENT,
     BOTTOM,
+    FAIL,
     LEFT,
+    MUTED,
     RIGHT,
     SOFT,
     TOP,
@@ -22,6 +28,7 @@ from dbperf.report.history import Trend
 from dbperf.units import format_ms
 
 HEIGHT = 130
+_BETTER = "var(--pass)"
 
 
 def trend_chart(trend: Trend) -> Chart | None:
@@ -39,7 +46,8 @@ def trend_chart(trend: Trend) -> Chart | None:
         at = f"{p.started_at:%Y-%m-%d %H:%M}"
         hover.append((round(LEFT + width * (i + 0.5) / count, 1), f"{at}: {format_ms(p.value_ms)}{interval}"))
     newest = trend.points[-1]
-    label = f"{count} runs; the newest: {format_ms(newest.value_ms)}"
+    steps = f"; {len(trend.steps)} steps" if trend.steps else ""
+    label = f"{count} runs{steps}; the newest: {format_ms(newest.value_ms)}"
     return Chart(
         svg=render(trend_spec(trend)), label=label, hover=hover, plot=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
     )
@@ -60,6 +68,7 @@ def trend_spec(trend: Trend) -> Spec:
             y=quantitative("low", scale=y, axis=axis),
             y2={"field": "high"},
         ),
+        *step_layers(trend.steps, len(rows), x, quantitative("value", scale=y, axis=axis)),
         layer(
             rows,
             {"type": "line", "color": ACCENT, "strokeWidth": 1.6, "strokeJoin": "round"},
@@ -74,3 +83,27 @@ def trend_spec(trend: Trend) -> Spec:
         ),
     ]
     return spec(layers, height=HEIGHT)
+
+
+def step_layers(steps: Sequence[SeriesStep], count: int, x: Spec, y: Spec) -> list[Spec | None]:
+    """Vega-Lite: a rule where a level changed, in the colour of its direction, and each level's median.
+
+    Args:
+        steps: of one series.
+        count: how many runs it has; they are a unit apart, the first at 0.5.
+        x: the channel of the field "i".
+        y: the channel of the field "value".
+    """
+    bounds = [0, *(s.at for s in steps), count]
+    levels = [s.before for s in steps[:1]] + [s.after for s in steps]
+    medians = [
+        {"i": a, "end": b, "value": level}
+        for (a, b), level in zip(itertools.pairwise(bounds), levels, strict=False)  # no levels without a step
+    ]
+    jumps = [{"i": s.at, "colour": FAIL if s.verdict == "worse" else _BETTER} for s in steps]
+    colour = {"field": "colour", "type": "nominal", "scale": None}
+    return [
+        layer(jumps, {"type": "rule", "strokeWidth": 1.5, "strokeDash": [4, 3]}, x=x, color=colour),
+        layer(medians, {"type": "rule", "color": MUTED, "strokeWidth": 2, "opacity": 0.7}, x=x,
+              x2={"field": "end"}, y=y),
+    ]  # fmt: skip

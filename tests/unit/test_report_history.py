@@ -15,6 +15,7 @@ from dbperf.records.load import Load
 from dbperf.report.history import profile_of, read_history
 from dbperf.report.index import render_index
 from dbperf.report.trend_charts import trend_spec
+from tests.support.comparing import lognormal, make_run
 from tests.support.sample_run import START, sample_run
 
 
@@ -82,3 +83,19 @@ def test_an_empty_folder_is_a_page_and_a_missing_one_an_error(tmp_path: Path) ->
     assert "No run yet" in render_index(read_history(tmp_path), tmp_path)
     with pytest.raises(RecordError, match="no folder of runs"):
         read_history(tmp_path / "nowhere")
+
+
+def test_a_step_is_marked_in_the_trend_with_its_commits(tmp_path: Path) -> None:
+    slow = {n: lognormal(400, median_ms=80 if n >= 7 else 50, seed=n) for n in range(13)}
+    for n, latencies in slow.items():
+        make_run(tmp_path / f"{n:02}", {"GET /a": latencies, "GET /b": lognormal(400, seed=100 + n)},
+                 started_at=START + timedelta(days=n), git_revision=("b" if n >= 7 else "a") * 40)  # fmt: skip
+    (group,) = read_history(tmp_path).groups
+    stepped, level = group.endpoints
+    [step] = stepped.steps
+    assert (step.at, step.verdict, step.revision_before, step.revision_after) == (7, "worse", "a" * 40, "b" * 40)
+    assert level.steps == []
+    altair.LayerChart.from_dict(trend_spec(stepped), validate=True)
+    page = render_index(read_history(tmp_path), tmp_path)
+    assert page.count('<p class="step">') == 1
+    assert f"{'a' * 12}..{'b' * 12}" in page
