@@ -10,8 +10,9 @@ from dbperf.lab import provenance
 from dbperf.lab.options import DEFAULT_ROOT
 from dbperf.lab.run import Outcome
 from dbperf.load.gates import judge_gates, with_gates
-from dbperf.load.imports import import_load
+from dbperf.load.imports import as_load, read_foreign
 from dbperf.load.judge import judge
+from dbperf.records.benchmarks import CustomFigures
 from dbperf.records.run import Manifest
 from dbperf.records.rundir import RunDirectory, default_path
 from dbperf.report.write import keep_latest, write_report
@@ -25,7 +26,8 @@ def import_run(file: Path, out: Path | None, *, gates: list[str], force: bool, c
         ConfigError: a gate can't be parsed.
         OutputError: the run directory can't be written, or holds a run already.
     """
-    load = import_load(file)
+    found = read_foreign(file)
+    load = as_load(found, file)
     verdicts = with_gates(judge(load, []), judge_gates(load, gates))
     manifest = Manifest(
         name=file.stem,
@@ -43,6 +45,8 @@ def import_run(file: Path, out: Path | None, *, gates: list[str], force: bool, c
     directory = RunDirectory.create(path, manifest, force=force)
     directory.write(load)
     directory.write(verdicts)
+    if found.custom:
+        directory.write(CustomFigures(subject=found.endpoints[0].name, figures=found.custom))
     report = write_report(directory)
     if out is None:
         keep_latest(directory, report)

@@ -1,4 +1,4 @@
-"""Results that Locust or k6 wrote without dbperf, as a Load, so that old results enter comparisons.
+"""Results that Locust or k6 wrote without dbperf, as a Load, so that old results are judged and reported as others are.
 
 Locust's `--json` holds counted response times (rounded by Locust to two digits from 100 ms on), so its percentiles get
 intervals. Locust's CSV files and k6's summaries hold percentiles only: they are taken over, and no interval is made up.
@@ -6,72 +6,86 @@ intervals. Locust's CSV files and k6's summaries hold percentiles only: they are
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dbperf.errors import RecordError
-from dbperf.records.load import EndpointLoad, ErrorCount, Generator, Load, Quantile, StageLoad
+from dbperf.load.read_k6 import read_k6
+from dbperf.load.read_locust import read_locust_csv, read_locust_json
+from dbperf.records.foreign import ForeignEndpoint, ForeignLoad
+from dbperf.records.load import EndpointLoad, Generator, Load, Quantile, StageLoad
+from dbperf.records.reading import read_json
 from dbperf.stats.hdr import Latencies
-from dbperf.stats.quantiles import LOAD_QUANTILES, quantile
+from dbperf.stats.quantiles import LOAD_QUANTILES
 
 _NO_SAMPLES = "imported: the file holds no samples"
-_CSV_QUANTILES = {0.5: "50%", 0.9: "90%", 0.95: "95%", 0.99: "99%", 0.999: "99.9%"}
-_K6_QUANTILES = {0.5: "med", 0.9: "p(90)", 0.95: "p(95)", 0.99: "p(99)", 0.999: "p(99.9)"}
 
 
-def import_load(path: Path) -> Load:
-    """A Load from Locust's ``*_stats.csv`` (failures and history are read beside it), Locust's ``--json`` output, or
-    k6's ``--summary-export`` or ``handleSummary`` JSON.
+def read_foreign(path: Path) -> ForeignLoad:
+    """Locust's ``*_stats.csv`` (failures and history are read beside it), Locust's ``--json`` output, or k6's
+    ``--summary-export`` or ``handleSummary`` JSON.
 
     Raises:
-        RecordError: the file can't be read, or is none of these.
+        RecordError: the file can't be read, is none of these, or holds impossible figures; file, line and column are
+            named.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    except (OSError, UnicodeDecodeError) as e:
-        raise RecordError(f"{path} can't be read: {e}") from e
-    if path.suffix == ".csv":
-        return _locust_csv(path, text, modified)
-    try:
-        data = json.loads(text)
-    except ValueError as e:
-        raise RecordError(f"{path} is neither CSV nor JSON: {e}") from e
-    try:
-        if isinstance(data, list) and data and all("response_times" in x for x in data):
-            return _locust_json(path, data)
-        if isinstance(data, dict) and "http_reqs" in data.get("metrics", {}):
-            return _k6(path, data["metrics"], data.get("state", {}), modified)
-    except (KeyError, TypeError, ValueError) as e:
-        raise RecordError(f"{path}: {type(e).__name__}: {e}", hint="was the file edited?") from e
-    raise RecordError(
-        f"{path} is no load result that dbperf knows", hint="Locust's *_stats.csv or --json, or a k6 summary"
-    )
+    if path.suffix.lower() == ".csv":
+        return read_locust_csv(path)
+    data, content = read_json(path)
+    if (found := foreign_of(path, data, content)) is None:
+        raise RecordError(
+            f"{path} is no load result that dbperf knows", hint="Locust's *_stats.csv or --json, or a k6 summary"
+        )
+    return found
 
 
-def _load(
-    path: Path, engine: str, start: datetime, end: datetime, users: int | None, endpoints: list[EndpointLoad]
-) -> Load:
-    seconds = max((end - start).total_seconds(), 1e-9)
-    requests = sum(e.requests for e in endpoints)
+def foreign_of(path: Path, data: bytes, content: Any) -> ForeignLoad | None:
+    """What a JSON file tells, already decoded; None where it is neither Locust's nor k6's.
+
+    Raises:
+        RecordError: it is one of them and holds impossible figures.
+    """
+    if isinstance(content, list):
+        if not content:
+            raise RecordError(f"{path} holds no measurement", hint="the run measured nothing")
+        return read_locust_json(path, data, content)
+    if isinstance(content, dict) and isinstance(content.get("metrics"), dict):
+        return read_k6(path, data, content)
+    return None
+
+
+def as_load(found: ForeignLoad, path: Path) -> Load:
+    """A Load of one stage. What the file does not tell is estimated and noted: the end is the file's own time, the
+    duration follows from requests and rates.
+
+    Raises:
+        RecordError: nothing was requested.
+    """
+    counted = [e for e in found.endpoints if e.requests is not None]
+    if not counted:
+        raise RecordError(f"{path} holds no measurement", hint="the run measured nothing, or was cut short")
+    requests = sum(e.requests or 0 for e in counted)
+    if not requests:
+        raise RecordError(f"{path} holds no requests", hint="nothing was sent, or nothing was answered")
+    rate = sum(e.requests_per_s or 0.0 for e in counted)
+    # A single moment counts as a second, as Locust counts it.
+    seconds = found.duration_s or (requests / rate if rate else 1.0)
+    end = found.ended_at or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    start = end - timedelta(seconds=seconds)
     stage = StageLoad(
         name="imported",
         model="closed",
-        users=users,
+        users=found.users,
         started_at=start,
         ended_at=end,
         warm_up_s=0.0,
         requests=requests,
-        errors=sum(e.errors for e in endpoints),
+        errors=sum(e.errors or 0 for e in counted),
         requests_per_s=requests / seconds,
-        endpoints=endpoints,
+        endpoints=[_endpoint(e, seconds) for e in counted],
     )
+    engine = found.kind.partition("-")[0]
     generator = Generator(engine=engine, processes=1, cpu_share_max=None, loop_lag_max_ms=None, saturated=False)
     return Load(
         suite=path.stem,
@@ -79,137 +93,40 @@ def _load(
         started_at=start,
         ended_at=end,
         complete=True,
+        imported_from=found.kind,
         stages=[stage],
         seconds=[],
         generator=generator,
         notes=[
             f"imported from {path.name}: warm-up and ramp are not left out, latencies count from the actual start, "
-            "and the generator's health is not known"
+            "and the generator's health is not known",
+            *found.notes,
         ],
     )
 
 
-def _locust_json(path: Path, entries: Sequence[Mapping[str, Any]]) -> Load:
-    start = min(e["start_time"] for e in entries)
-    end = max(e["last_request_timestamp"] or e["start_time"] for e in entries)
-    seconds = max(end - start, 1e-9)
-    endpoints = []
-    for e in entries:
-        times = {float(ms): int(n) for ms, n in e["response_times"].items()}
-        latencies = Latencies.of_ms(np.repeat(list(times), list(times.values())) if times else [])
-        requests, errors = int(e["num_requests"]), int(e["num_failures"])
-        endpoints.append(
-            EndpointLoad(
-                name=f"{e['method']} {e['name']}".strip(),
-                method=e["method"] or "",
-                path=e["name"],
-                requests=requests,
-                errors=errors,
-                requests_per_s=requests / seconds,
-                response_bytes=int(e["total_content_length"]),
-                latency=latencies.encode(),
-                quantiles=[quantile(latencies, q) for q in LOAD_QUANTILES],
-                mean_ms=e["total_response_time"] / requests if requests else None,
-                min_ms=e["min_response_time"],
-                max_ms=e["max_response_time"] if requests else None,
-            )
-        )
-    return _load(path, "locust", datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), None, endpoints)
-
-
-def _locust_csv(path: Path, text: str, modified: datetime) -> Load:
-    rows = list(csv.DictReader(text.splitlines()))
-    if not rows or not {"Type", "Name", "Request Count", "50%"} <= rows[0].keys():
-        raise RecordError(f"{path} is not Locust's *_stats.csv", hint="Locust writes it with --csv")
-    prefix = path.name.removesuffix("_stats.csv")
-    failures = _beside(path, f"{prefix}_failures.csv")
-    history = _beside(path, f"{prefix}_stats_history.csv")
-    stamps = [float(r["Timestamp"]) for r in history if r.get("Timestamp", "").isdigit()]
-    users = max((int(r["User Count"]) for r in history if r.get("User Count", "").isdigit()), default=None)
-    endpoints = []
-    try:
-        for row in (r for r in rows if r["Name"] != "Aggregated"):
-            errors = [
-                ErrorCount(kind=_kind(f["Error"]), message=f["Error"][:200], count=int(f["Occurrences"]))
-                for f in failures
-                if (f["Method"], f["Name"]) == (row["Type"], row["Name"])
-            ]
-            endpoints.append(_from_percentiles(row, _CSV_QUANTILES, errors))
-    except (KeyError, ValueError) as e:
-        raise RecordError(f"{path}: {type(e).__name__}: {e}", hint="was the file edited?") from e
-    total = sum(e.requests for e in endpoints)
-    rate = sum(float(r["Requests/s"]) for r in rows if r["Name"] != "Aggregated")
-    end = datetime.fromtimestamp(max(stamps), UTC) if stamps else modified
-    length = max(stamps) - min(stamps) if len(set(stamps)) > 1 else (total / rate if rate else 0.0)
-    return _load(path, "locust", end - timedelta(seconds=length), end, users, endpoints)
-
-
-def _from_percentiles(row: Mapping[str, str], columns: Mapping[float, str], errors: list[ErrorCount]) -> EndpointLoad:
-    requests = int(row["Request Count"])
+def _endpoint(e: ForeignEndpoint, seconds: float) -> EndpointLoad:
+    assert e.requests is not None
+    told = {q.q: q for q in e.quantiles}
+    quantiles = e.quantiles if e.latency is not None else [_taken_over(q, told.get(q)) for q in LOAD_QUANTILES]
     return EndpointLoad(
-        name=f"{row['Type']} {row['Name']}".strip(),
-        method=row["Type"],
-        path=row["Name"],
-        requests=requests,
-        errors=int(row["Failure Count"]),
-        errors_by_kind=errors,
-        requests_per_s=float(row["Requests/s"]),
-        response_bytes=round(float(row["Average Content Size"]) * requests),
-        latency=Latencies().encode(),
-        quantiles=[_taken_over(q, _number(row.get(column))) for q, column in columns.items()],
-        mean_ms=_number(row.get("Average Response Time")),
-        min_ms=_number(row.get("Min Response Time")),
-        max_ms=_number(row.get("Max Response Time")),
+        name=e.name,
+        method=e.method,
+        path=e.path,
+        requests=e.requests,
+        errors=e.errors or 0,
+        errors_by_kind=e.errors_by_kind,
+        requests_per_s=e.requests / seconds if e.requests_per_s is None else e.requests_per_s,
+        response_bytes=e.response_bytes,
+        latency=e.latency or Latencies().encode(),
+        quantiles=quantiles,
+        mean_ms=e.mean_ms,
+        min_ms=e.min_ms,
+        max_ms=e.max_ms,
     )
 
 
-def _k6(path: Path, metrics: Mapping[str, Any], state: Mapping[str, Any], modified: datetime) -> Load:
-    def values(name: str) -> Mapping[str, Any]:
-        metric = metrics.get(name, {})
-        found: Mapping[str, Any] = metric.get("values", metric)  # handleSummary nests, --summary-export does not
-        return found
-
-    counted, duration, failed = values("http_reqs"), values("http_req_duration"), values("http_req_failed")
-    requests = int(counted["count"])
-    errors = round(float(failed.get("rate", failed.get("value", 0.0))) * requests)
-    seconds = state["testRunDurationMs"] / 1e3 if "testRunDurationMs" in state else requests / float(counted["rate"])
-    users = values("vus_max").get("max", values("vus_max").get("value"))
-    endpoint = EndpointLoad(
-        name="all",
-        method="*",
-        path="*",
-        requests=requests,
-        errors=errors,
-        requests_per_s=float(counted["rate"]),
-        response_bytes=int(values("data_received").get("count", 0)),
-        latency=Latencies().encode(),
-        quantiles=[_taken_over(q, duration.get(key)) for q, key in _K6_QUANTILES.items()],
-        mean_ms=duration.get("avg"),
-        min_ms=duration.get("min"),
-        max_ms=duration.get("max"),
-    )
-    start = modified - timedelta(seconds=seconds)
-    return _load(path, "k6", start, modified, int(users) if users is not None else None, [endpoint])
-
-
-def _taken_over(q: float, value_ms: float | None) -> Quantile:
-    return Quantile(q=q, value_ms=value_ms, reason=_NO_SAMPLES if value_ms is not None else "not in the file")
-
-
-def _number(text: str | None) -> float | None:
-    return None if text in (None, "", "N/A") else float(text)
-
-
-def _kind(error: str) -> str:
-    """ "http 500" from Locust's texts for bad statuses; else the text up to its first bracket."""
-    for mark in ("code=", "HTTPError('", "status "):
-        at = error.find(mark)
-        status = error[at + len(mark) : at + len(mark) + 3]
-        if at >= 0 and status.isdigit():
-            return f"http {status}"
-    return error.partition("(")[0].strip()[:60] or "error"
-
-
-def _beside(path: Path, name: str) -> list[dict[str, str]]:
-    file = path.with_name(name)
-    return list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines())) if file.is_file() else []
+def _taken_over(q: float, told: Quantile | None) -> Quantile:
+    if told is None:
+        return Quantile(q=q, value_ms=None, reason="not in the file")
+    return Quantile(q=q, value_ms=told.value_ms, reason=_NO_SAMPLES)

@@ -171,6 +171,8 @@ class Load(Document, frozen=True, kw_only=True):
     ended_at: datetime
     complete: bool
     """False when the load was cut short."""
+    imported_from: Literal["locust-csv", "locust-json", "k6"] | None = None
+    """The kind of file, where another tool measured."""
     stages: list[StageLoad]
     seconds: list[LoadSecond]
     seconds_all: list[LoadSecond] = []

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dbperf.errors import RecordError
 from dbperf.records.comparison import Measurement
 from dbperf.records.load import Load
+from dbperf.records.reading import number
 
 _RATE_SLACK = 0.25
 """Requests divided by the window's length may differ from the stated rate by this share."""
 _LONGEST_MS = 3_600_000.0
-
-
-Where = str | Callable[[], str]
-"""File, line and column; a function where finding them takes time that only an error is worth."""
-
-
-def said(where: Where) -> str:
-    return where if isinstance(where, str) else where()
-
-
-def number(text: object, where: Where) -> float:
-    """A finite number that is not negative.
-
-    Raises:
-        RecordError: it is none; `where` names file, line and column.
-    """
-    if isinstance(text, bool) or not isinstance(text, int | float | str):
-        raise RecordError(f"{said(where)}: {text!r} is not a number")
-    try:
-        value = float(text)
-    except ValueError:
-        hint = "the decimal sign must be a point" if isinstance(text, str) and "," in text else None
-        raise RecordError(f"{said(where)}: {text!r} is not a number", hint=hint) from None
-    if not math.isfinite(value):
-        raise RecordError(f"{said(where)}: {text!r} is not a finite number")
-    if value < 0:
-        raise RecordError(f"{said(where)}: {text!r} is negative", hint="the clock was set back, or the file was edited")
-    return value
 
 
 def check(measurements: Sequence[Measurement], source: str) -> None:

@@ -15,7 +15,8 @@ from dbperf.errors import RecordError
 from dbperf.records.comparison import Conditions, CustomFigure, Machine, Measurement, Side
 from dbperf.records.load import Quantile
 from dbperf.records.locate import place_of
-from dbperf.regress.checks import check, number
+from dbperf.records.reading import number
+from dbperf.regress.checks import check
 from dbperf.regress.compare import Figures
 
 

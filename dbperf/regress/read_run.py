@@ -37,7 +37,7 @@ def read_run(path: Path) -> Figures:
     if (load := run.maybe(Load)) is not None:
         source = str(path / Load.file_name)
         check_clock(load, source)
-        measurements += [_endpoint(run.manifest, s, e) for s in load.stages for e in s.endpoints]
+        measurements += [_endpoint(run.manifest, load, s, e) for s in load.stages for e in s.endpoints]
         if not load.complete:
             notes.append("the load was cut short")
         if load.generator.saturated:
@@ -139,7 +139,7 @@ def _own_side(manifest: Manifest, turns: Interleaved, e: TurnsEndpoint) -> Measu
     )  # fmt: skip
 
 
-def _endpoint(manifest: Manifest, stage: StageLoad, e: EndpointLoad) -> Measurement:
+def _endpoint(manifest: Manifest, load: Load, stage: StageLoad, e: EndpointLoad) -> Measurement:
     return Measurement(
         subject=e.name,
         stage=stage.name,
@@ -150,5 +150,7 @@ def _endpoint(manifest: Manifest, stage: StageLoad, e: EndpointLoad) -> Measurem
         requests_per_s_ci=e.requests_per_s_ci,
         quantiles=e.quantiles,
         unfinished=e.unfinished,
-        latency=e.latency,
+        # A summary's percentiles come without a histogram.
+        latency=None if load.imported_from is not None and not e.latency.count else e.latency,
+        rounded_by="locust" if load.imported_from == "locust-json" else None,
     )

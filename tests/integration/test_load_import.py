@@ -1,4 +1,4 @@
-"""Results of real Locust runs, read back; k6's two summary formats as its documentation shows them."""
+"""Results of a real Locust run, read back. (Broken files, and k6's: tests/unit/test_regress_sources.py.)"""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dbperf.errors import RecordError
 from dbperf.load.gates import judge_gates
-from dbperf.load.imports import import_load
+from dbperf.load.imports import as_load, read_foreign
+from dbperf.records.load import Load
+from dbperf.regress.sources import read_side
 from tests.support.httpserver import FaultyServer
 
 LOCUSTFILE = """
@@ -61,8 +62,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def imported(path: Path) -> Load:
+    return as_load(read_foreign(path), path)
+
+
 def test_locust_s_json_keeps_its_samples(folder: Path) -> None:
-    load = import_load(folder / "old.json")
+    load = imported(folder / "old.json")
     raw = {f"{x['method']} {x['name']}": x for x in json.loads((folder / "old.json").read_text())}
     found = {e.name: e for e in load.stages[0].endpoints}
     assert set(found) == {"GET /ok", "GET /status/500"}
@@ -77,7 +82,7 @@ def test_locust_s_json_keeps_its_samples(folder: Path) -> None:
 
 
 def test_locust_s_csv_files_are_read_together(folder: Path) -> None:
-    load = import_load(folder / "old_stats.csv")
+    load = imported(folder / "old_stats.csv")
     found = {e.name: e for e in load.stages[0].endpoints}
     broken = found["GET /status/500"]
     assert [(x.kind, x.count) for x in broken.errors_by_kind] == [("http 500", broken.requests)]
@@ -85,40 +90,7 @@ def test_locust_s_csv_files_are_read_together(folder: Path) -> None:
     p95 = next(q for q in found["GET /ok"].quantiles if q.q == 0.95)
     assert p95.value_ms is not None
     assert (p95.ci_low_ms, p95.reason) == (None, "imported: the file holds no samples")
-
-
-@pytest.mark.parametrize("nested", [False, True])
-def test_both_k6_summaries_are_read(tmp_path: Path, nested: bool) -> None:
-    metrics = {
-        "http_reqs": {"count": 1000, "rate": 50.0},
-        "http_req_duration": {"avg": 12.5, "min": 1.0, "med": 10.0, "max": 250.0, "p(90)": 20.0, "p(95)": 30.0},
-        "http_req_failed": {"rate": 0.02, "passes": 20, "fails": 980} if nested else {"value": 0.02},
-        "vus_max": {"value": 10, "min": 10, "max": 10},
-        "data_received": {"count": 5000, "rate": 250.0},
-    }
-    body = {"metrics": {k: {"type": "x", "values": v} for k, v in metrics.items()} if nested else metrics}
-    (tmp_path / "k6.json").write_text(json.dumps(body))
-    load = import_load(tmp_path / "k6.json")
-    (stage,) = load.stages
-    assert (stage.requests, stage.errors, stage.users, stage.requests_per_s) == (1000, 20, 10, 50)
-    quantiles = {q.q: q.value_ms for q in stage.endpoints[0].quantiles}
-    assert quantiles == {0.5: 10, 0.9: 20, 0.95: 30, 0.99: None, 0.999: None}
-    assert load.generator.engine == "k6"
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("x.json", "{}", "is no load result that dbperf knows"),
-        ("x.json", "nothing", "is neither CSV nor JSON"),
-        ("x.csv", "a,b\n1,2\n", "is not Locust's"),
-        ("x.json", '{"metrics": {"http_reqs": {}}}', "KeyError: 'count'"),
-    ],
-)
-def test_other_files_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(RecordError, match=message):
-        import_load(tmp_path / name)
+    assert "the number of users changed during the run: the highest counts" not in load.notes
 
 
 def test_an_imported_result_becomes_a_run_with_a_report(folder: Path, tmp_path: Path) -> None:
@@ -134,3 +106,7 @@ def test_an_imported_result_becomes_a_run_with_a_report(folder: Path, tmp_path: 
     latest = (runs / "summary_latest.md").read_text()
     assert latest.endswith((run / "summary.md").read_text())
     assert f"]({run.name}/report.html)" in latest
+    as_run, as_file = read_side(run).measurements, read_side(folder / "old.json").measurements
+    assert [(m.subject, m.requests, m.requests_per_s, m.latency, m.rounded_by) for m in as_run] == [
+        (m.subject, m.requests, m.requests_per_s, m.latency, "locust") for m in as_file
+    ]

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from dbperf.errors import RecordError
+from dbperf.load.imports import as_load, read_foreign
 from dbperf.records.baseline import Baseline
 from dbperf.records.load import Load
 from dbperf.records.rundir import RunDirectory
@@ -97,6 +98,13 @@ def test_k6_in_both_shapes(tmp_path: Path) -> None:
         assert [(c.name, c.value, c.unit) for c in whole.custom] == [("sandbox_violations", 3, "count")]
         assert login.subject == "login"
         assert {q.q: q.value_ms for q in login.quantiles} == {0.5: 12, 0.95: 20}
+        load = as_load(read_foreign(tmp_path / "k6.json"), tmp_path / "k6.json")
+        (stage,) = load.stages
+        assert (stage.requests, stage.errors, stage.users, load.generator.engine) == (900, 18, 20, "k6")
+        (endpoint,) = stage.endpoints  # login has percentiles and no count
+        assert (endpoint.requests_per_s, endpoint.mean_ms, endpoint.max_ms) == (29.5, 40, 150)
+        assert {q.q: q.value_ms for q in endpoint.quantiles} == {0.5: 35, 0.9: 80, 0.95: 90, 0.99: None, 0.999: None}
+        assert {q.reason for q in endpoint.quantiles} == {"imported: the file holds no samples", "not in the file"}
 
 
 def replaced(old: str, new: str) -> Callable[[str], str]:
@@ -121,7 +129,8 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         ("locust_stats.csv", lambda t: "".join(t.splitlines(True)[:3]), "line 3: it ends without Locust's row"),
         ("locust_stats.csv", lambda _: "", "line 1: the file is empty"),
         ("locust_stats.csv", replaced("66%", "50%"), "column '50%' comes twice"),
-        ("locust_stats.csv", replaced("GET,/ok", "GET,/delay"), "names 'GET /delay' twice"),
+        ("locust_stats.csv", replaced("GET,/ok", "GET,/delay"), r"line \d: it names 'GET /delay' twice"),
+        ("locust_stats.csv", replaced("/flaky,186,25,", "/flaky,186,187,"), "line 3: 187 errors of 186 requests"),
         ("locust_stats_history.csv", lambda t: t, "is Locust's history|column 'Request Count' is missing"),
         ("locust.json", lambda t: t[:700], r"line \d+, column \d+: "),
         ("locust.json", lambda _: "[]", "holds no measurement"),
@@ -130,6 +139,8 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         ("locust.json", replaced('"8": 6', '"-8": 6'), r"line \d+, column \d+, field response_times: '-8' is neg"),
         ("locust.json", replaced('"8": 6', '"8": 1, "8": 6'), r"line \d+, column \d+: '8' comes twice"),
         ("locust.json", replaced('"num_failures": 0', '"num_failures": 0.5'), "field num_failures: 0.5 is not a whole"),
+        ("locust.json", replaced('"num_requests": 620', '"num_requests": 1' + "0" * 400), "a number of 401 digits"),
+        ("locust.json", replaced('"num_requests": 620', '"num_requests": 1' + "0" * 5000), "Exceeds the limit"),
         ("locust.json", replaced('"start_time": 17', '"start_time": 27'), "a clock jump"),
         ("pytest_benchmark.json", lambda t: t[: len(t) // 2], r"line \d+, column \d+: "),
         ("pytest_benchmark.json", replaced('"median": 0', '"median": -1'), r"column \d+, field stats.median: -1"),
@@ -155,6 +166,19 @@ def test_broken_files_are_named_with_line_and_column(
     assert str(path) in e.value.message
     assert e.value.exit_code == 3
     assert "\n" not in e.value.message
+    if name.startswith("locust"):  # `dbperf load --import` says the same
+        with pytest.raises(RecordError) as imported:
+            as_load(read_foreign(path), path)
+        assert imported.value.message == e.value.message
+
+
+def test_a_broken_file_of_failures_is_named(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "locust_stats.csv", tmp_path)
+    failures = tmp_path / "locust_failures.csv"
+    failures.write_text("Method,Name,Error,Occurrences\nGET,/flaky,HTTPError('503 Server Error'),many\n")
+    for read in (read_side, read_foreign):
+        with pytest.raises(RecordError, match=r"locust_failures.csv, line 2, column 'Occurrences': 'many' is not"):
+            read(tmp_path / "locust_stats.csv")
 
 
 def test_time_that_runs_backwards_in_the_history(tmp_path: Path) -> None:

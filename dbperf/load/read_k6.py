@@ -1,4 +1,4 @@
-"""Figures of a k6 summary: `--summary-export FILE`, or the `data` that handleSummary() receives.
+"""Reads a k6 summary: `--summary-export FILE`, or the `data` that handleSummary() receives.
 
 Both are summaries: percentiles without samples. In `http_req_failed`, "passes" counts the requests that failed (the
 metric's condition held), so the rate is used, not these names (grafana.com/docs/k6, metrics reference).
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dbperf.errors import RecordError
-from dbperf.records.comparison import Conditions, CustomFigure, Measurement, Side
+from dbperf.records.comparison import CustomFigure
+from dbperf.records.foreign import ForeignEndpoint, ForeignLoad
 from dbperf.records.load import Quantile
 from dbperf.records.locate import place_of
-from dbperf.regress.checks import check, number
-from dbperf.regress.compare import Figures
+from dbperf.records.reading import count, number
 
 _TRENDS = {"med": 0.5, "p(50)": 0.5, "p(90)": 0.9, "p(95)": 0.95, "p(99)": 0.99, "p(99.9)": 0.999}
 _TAGGED = re.compile(r"(?P<metric>[A-Za-z_0-9]+)\{(?P<tags>.*)\}")
@@ -23,17 +23,18 @@ _OWN = re.compile(r"(http_|data_|iteration|vus|checks|group_duration|dropped_ite
 ALL = "all requests"
 
 
-def read_k6(path: Path, data: bytes, content: dict[str, Any]) -> Figures:
-    """Figures of a k6 summary, already decoded.
+def read_k6(path: Path, data: bytes, content: dict[str, Any]) -> ForeignLoad:
+    """What a k6 summary tells, already decoded.
 
     Raises:
         RecordError: fields are missing or impossible.
     """
     metrics: dict[str, dict[str, Any]] = {}
     for name, metric in content["metrics"].items():
-        if not isinstance(metric, dict):
+        values = metric.get("values", metric) if isinstance(metric, dict) else None
+        if not isinstance(values, dict):
             raise RecordError(f"{path}, {place_of(data, ('metrics', name))}: metric {name!r} is no table")
-        metrics[name] = metric.get("values", metric)
+        metrics[name] = values
     reader = _Reader(path, data, metrics)
     state = content.get("state")
     run_ms = state.get("testRunDurationMs") if isinstance(state, dict) else None
@@ -42,13 +43,14 @@ def read_k6(path: Path, data: bytes, content: dict[str, Any]) -> Figures:
     if duration_s is None and (rate := reader.maybe("http_reqs", "rate")):
         duration_s = reader.value("http_reqs", "count") / rate
     users = reader.maybe("vus_max", "max", "value")
-    conditions = Conditions(
-        users=int(users) if users is not None else None, duration_s=round(duration_s, 1) if duration_s else None
+    custom = [c for name, values in metrics.items() if (c := reader.custom(name, values)) is not None]
+    return ForeignLoad(
+        kind="k6",
+        duration_s=duration_s or None,
+        users=int(users) if users is not None else None,
+        endpoints=[reader.whole(), *reader.tagged()],
+        custom=custom,
     )
-    measurements = [reader.whole(conditions), *reader.tagged(conditions)]
-    check([m for m in measurements if m.requests is not None] or measurements, str(path))
-    side = Side(source=str(path), kind="k6", provenance="measured")
-    return Figures(side=side, measurements=measurements)
 
 
 class _Reader:
@@ -59,24 +61,32 @@ class _Reader:
             data, ("metrics", next(iter(metrics), ""))
         )
 
-    def whole(self, conditions: Conditions) -> Measurement:
-        requests = int(self.value("http_reqs", "count"))
+    def whole(self) -> ForeignEndpoint:
+        requests = count(self.value("http_reqs", "count"), lambda: f"{self.path}, {self._place('http_reqs', 'count')}")
         failed = self.maybe("http_req_failed", "rate", "value") or 0.0
-        custom = [c for name, values in self.metrics.items() if (c := self._custom(name, values)) is not None]
-        return Measurement(
-            subject=ALL, conditions=conditions, requests=requests, errors=round(failed * requests),
-            requests_per_s=self.maybe("http_reqs", "rate"), quantiles=self._quantiles("http_req_duration"),
-            custom=custom,
-        )  # fmt: skip
+        received = self.maybe("data_received", "count")
+        return ForeignEndpoint(
+            method="*",
+            path="*",
+            name=ALL,
+            requests=requests,
+            errors=round(failed * requests),
+            requests_per_s=self.maybe("http_reqs", "rate"),
+            response_bytes=None if received is None else round(received),
+            quantiles=self._quantiles("http_req_duration"),
+            mean_ms=self.maybe("http_req_duration", "avg"),
+            min_ms=self.maybe("http_req_duration", "min"),
+            max_ms=self.maybe("http_req_duration", "max"),
+        )
 
-    def tagged(self, conditions: Conditions) -> list[Measurement]:
+    def tagged(self) -> list[ForeignEndpoint]:
         """Sub-metrics of http_req_duration: `{name:login}` and the like, which exist where a threshold names them."""
         found = []
         for name in self.metrics:
             m = _TAGGED.fullmatch(name)
             if m and m["metric"] == "http_req_duration" and m["tags"] != "expected_response:true":
                 tag = m["tags"].removeprefix("name:")
-                found.append(Measurement(subject=tag, conditions=conditions, quantiles=self._quantiles(name)))
+                found.append(ForeignEndpoint(method="*", path=tag, name=tag, quantiles=self._quantiles(name)))
         return found
 
     def _quantiles(self, name: str) -> list[Quantile]:
@@ -86,7 +96,8 @@ class _Reader:
         found = {q: self._number(name, key) for key, q in _TRENDS.items() if key in values}
         return [Quantile(q=q, value_ms=v) for q, v in sorted(found.items())]
 
-    def _custom(self, name: str, values: dict[str, Any]) -> CustomFigure | None:
+    def custom(self, name: str, values: dict[str, Any]) -> CustomFigure | None:
+        """A metric that the script itself declares; None for k6's own."""
         if _OWN.match(name) or "{" in name:
             return None
         for key, unit in (("rate", "share"), ("value", "count"), ("p(95)", "ms"), ("count", "count")):
@@ -106,5 +117,8 @@ class _Reader:
         return next((self._number(name, k) for k in keys if k in values), None)
 
     def _number(self, name: str, key: str) -> float:
+        return number(self.metrics[name][key], lambda: f"{self.path}, {self._place(name, key)}")
+
+    def _place(self, name: str, key: str) -> str:
         at = ("metrics", name, "values", key) if self.nested else ("metrics", name, key)
-        return number(self.metrics[name][key], lambda: f"{self.path}, {place_of(self.data, at)}, field {'.'.join(at)}")
+        return f"{place_of(self.data, at)}, field {'.'.join(at)}"
