@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 import gevent.event
 
-from loadtests.recorder import Recorder
+from loadtests.recorder import Left, Recorder
 from loadtests.scenario import Endpoint, Scenario, SuiteUser
 
 LATE_S = 0.01
@@ -133,7 +133,6 @@ class Arrivals:
             self.in_flight -= 1
         self.idle.append(client)
 
-    def not_started(self) -> list[tuple[int, str, str]]:
-        """Stage, method and name of the measured requests that still wait for a client."""
-        found = [(self.recorder.stage_at(due), e.method, e.name) for due, e in self.waiting]
-        return [x for x in found if x[0] >= 0]
+    def not_started(self) -> list[Left]:
+        """The measured requests that still wait for a client."""
+        return self.recorder.left([(due, e.method, e.name) for due, e in self.waiting])

@@ -7,6 +7,7 @@ events as JSON lines to standard output and, with the histograms, to the plan's 
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -128,8 +129,8 @@ class Driver:
         environment = self.generator.environment
         gevent.spawn(stats_history, environment.runner)
         if plan["locust_prefix"]:
-            writer = StatsCSVFileWriter(environment, PERCENTILES, plan["locust_prefix"], False)
-            self.csv = gevent.spawn(writer.stats_writer)
+            self.writer = StatsCSVFileWriter(environment, PERCENTILES, plan["locust_prefix"], False)
+            self.csv = gevent.spawn(self.writer.stats_writer)
         self.began = time.time()
         self.tell("started", engine=f"locust {locust.__version__}", pid=os.getpid(), began=self.began)
         ticking = gevent.spawn(self.tick)
@@ -199,8 +200,17 @@ class Driver:
         """Locust's own results, beside dbperf's."""
         if not (prefix := self.plan["locust_prefix"]):
             return
-        gevent.sleep(1.05)  # its CSV writer works once a second
-        self.csv.kill()
+        self.csv.kill()  # it writes once a second, until now
+        for handle, write in (
+            (self.writer.requests_csv_filehandle, self.writer.requests_csv),
+            (self.writer.failures_csv_filehandle, self.writer.failures_csv),
+            (self.writer.exceptions_csv_filehandle, self.writer.exceptions_csv),
+        ):
+            handle.seek(0)
+            write(csv.writer(handle))
+            handle.truncate()
+        self.writer._stats_history_data_rows(self.writer.stats_history_csv_writer, time.time())
+        self.writer.close_files()
         page = get_html_report(self.generator.environment, show_download_link=False)  # type: ignore[no-untyped-call]  # locust
         Path(f"{prefix}_results.html").write_text(page, encoding="utf-8")
 

@@ -20,11 +20,8 @@ from locust.util.load_locustfile import load_locustfile
 
 from loadtests.arrivals import Arrivals
 from loadtests.health import Health
-from loadtests.recorder import Recorder
+from loadtests.recorder import Left, Recorder
 from loadtests.scenario import Scenario, SuiteUser
-
-Request = tuple[int, str, str]
-"""Stage, method and name of a request."""
 
 
 class Generator(Protocol):
@@ -48,7 +45,7 @@ class Generator(Protocol):
     def busy(self) -> bool:
         """Whether measured requests are still under way, or due."""
 
-    def left_over(self) -> tuple[list[Request], list[Request]]:
+    def left_over(self) -> tuple[list[Left], list[Left]]:
         """Measured requests that have not ended, and those that have not started."""
 
     def take(self) -> dict[str, Any]:
@@ -163,7 +160,7 @@ class Local:
     def busy(self) -> bool:
         return bool(self.recorder.measured_active() or self.arrivals.not_started())
 
-    def left_over(self) -> tuple[list[Request], list[Request]]:
+    def left_over(self) -> tuple[list[Left], list[Left]]:
         return self.recorder.measured_active(), self.arrivals.not_started()
 
     def take(self) -> dict[str, Any]:
@@ -201,8 +198,8 @@ class _Member:
         self.ready = False
         self.finished = False
         self.second: dict[str, Any] = {}
-        self.unfinished: list[Request] = []
-        self.not_started: list[Request] = []
+        self.unfinished: list[Left] = []
+        self.not_started: list[Left] = []
         self.reported_at = 0.0
 
 
@@ -313,7 +310,7 @@ class Fleet:
         alive = [self.members[i] for i in self._alive()]
         return any(m.unfinished or m.not_started or m.reported_at <= self.closed_at for m in alive)
 
-    def left_over(self) -> tuple[list[Request], list[Request]]:
+    def left_over(self) -> tuple[list[Left], list[Left]]:
         members = self.members.values()
         return [r for m in members for r in m.unfinished], [r for m in members for r in m.not_started]
 

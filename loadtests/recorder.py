@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from dbperf.stats.hdr import Latencies
 from loadtests.failures import Failure, classify
 
 UNMEASURED = -1
+Left = tuple[int, str, str, int]
+"""Stage, method and name of requests that have not ended, and how many they are."""
 
 
 class _Series:
@@ -99,10 +102,21 @@ class Recorder:
             failure = classify(exception, response)
             series.failures.append((start_time, response_time, response_length, failure))
 
-    def measured_active(self) -> list[tuple[int, str, str]]:
-        """Stage, method and name of the measured requests that are still under way."""
-        now = [(self.stage_at(start), method, name) for start, method, name in list(self.active.values())]
-        return [x for x in now if x[0] != UNMEASURED]
+    def stages_at(self, starts: list[float]) -> list[int]:
+        """`stage_at` for many at once."""
+        at = np.searchsorted(self._edges, np.asarray(starts), side="right") - 1
+        stages: list[int] = np.append(np.asarray(self._stages, dtype=np.int64), UNMEASURED)[at].tolist()
+        return stages  # -1 picks the appended last
+
+    def measured_active(self) -> list[Left]:
+        """The measured requests that are still under way."""
+        return self.left(list(self.active.values()))
+
+    def left(self, requests: list[tuple[float, str, str]]) -> list[Left]:
+        """How many of these requests (start, method, name) are measured. They may be a hundred thousand."""
+        stages = self.stages_at([start for start, *_ in requests]) if requests else []
+        found = Counter((s, m, n) for s, (_, m, n) in zip(stages, requests, strict=True) if s != UNMEASURED)
+        return [(*key, count) for key, count in found.items()]
 
     def take(self) -> list[dict[str, Any]]:
         """What has ended since the last call, per endpoint and stage, ready for JSON."""
@@ -127,9 +141,8 @@ def _rows(
     failures: list[tuple[float, float, int, Failure]],
 ) -> list[dict[str, Any]]:
     latency, size = np.asarray(latencies_ms), np.asarray(sizes, dtype=np.int64)
-    at = np.searchsorted(recorder._edges, np.asarray(starts), side="right") - 1
-    stages = np.append(np.asarray(recorder._stages, dtype=np.int64), UNMEASURED)[at]  # -1 picks the appended last
-    failed_in = [recorder.stage_at(start) for start, *_ in failures]
+    stages = np.asarray(recorder.stages_at(starts), dtype=np.int64)
+    failed_in = recorder.stages_at([start for start, *_ in failures])
     rows = []
     for stage in sorted({*stages.tolist(), *failed_in}):
         mine = stages == stage

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import msgspec
 
-from dbperf.errors import RecordError
 from dbperf.lab.context import Asked, Lab
 from dbperf.lab.options import OBSERVE_S
 from dbperf.lab.safety import check_users
 from dbperf.lab.stages import Stage
 from dbperf.lab.window import DatabaseWindow
-from dbperf.load import read_load, run_load
+from dbperf.load import run_load
 from dbperf.load.data import resolve_data
 from dbperf.load.live import LiveView
 from dbperf.load.plan import mix, select_endpoints
@@ -25,6 +23,7 @@ from dbperf.records.load import LeftOut, Load
 from dbperf.records.run import LoadProfile
 from dbperf.records.statements import Statements
 from dbperf.records.suite import Suite
+from dbperf.report.html import prepare
 from dbperf.units import format_count, format_ms, format_seconds
 
 
@@ -48,6 +47,8 @@ async def load(lab: Lab) -> None:
     done: Load | None = None
     watch: Watch | None = None
     view = LiveView(len(suite.stages))
+    # Ctrl-C in a load must end within 3 s with a report: what can be done of it before is done now.
+    await asyncio.to_thread(prepare)
     whole = False
     with lab.stages.stage("load", f"Load: {suite.name}, {described(suite)}", expected_s) as stage:
         if window is not None:
@@ -67,17 +68,11 @@ async def load(lab: Lab) -> None:
                 on_event=lambda event: _show(stage, view, event, watch),
                 on_measuring=window.opened if window else None,
                 on_measured=window.closed if window else None,
+                on_partial=lab.directory.write,
             )
+            lab.directory.write(done)
             whole = True
-        except asyncio.CancelledError:
-            # What was measured until now is kept: the recorder wrote it second by second.
-            # (Nothing is there to be read where the interruption came before the first second.)
-            with contextlib.suppress(RecordError):
-                done = read_load(lab.directory.path / "load.jsonl", suite, api.url, left_out=left_out)
-            raise
         finally:
-            if done is not None:
-                lab.directory.write(done)
             if watch is not None:
                 lab.directory.write(watch.telemetry())
             if window is not None and window.is_open:

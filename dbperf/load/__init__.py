@@ -4,11 +4,11 @@ May import postgres, stats, records and below; never locust, which patches the p
 runs in a process of its own).
 """
 
-from dbperf.load.assemble import read_load
 from dbperf.load.data import resolve_data
 from dbperf.load.judge import judge
 from dbperf.load.openapi import derive_suite
 from dbperf.load.plan import mix
+from dbperf.load.reader import read_load
 from dbperf.load.runner import run_load
 from dbperf.load.suites import list_suites, load_suite, with_overrides
 

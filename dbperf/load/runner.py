@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from dbperf.errors import DbperfError, OutputError, TargetError, UsageError
+from dbperf.errors import DbperfError, OutputError, RecordError, TargetError, UsageError
 from dbperf.load.abort import AbortOnFail
-from dbperf.load.assemble import FILE_NAME, read_load
 from dbperf.load.data import resolve_data
 from dbperf.load.plan import Fleet, Place, driver_plan, select_endpoints, worker_plan
 from dbperf.load.probe import checked_url, probe
 from dbperf.load.progress import LoadEvent, as_event
+from dbperf.load.reader import FILE_NAME, LoadReader
 from dbperf.load.suites import with_overrides
 from dbperf.records.load import LeftOut, Load
 from dbperf.records.suite import Suite
@@ -49,6 +49,7 @@ async def run_load(
     on_event: Callable[[LoadEvent], None] | None = None,
     on_measuring: Edge | None = None,
     on_measured: Edge | None = None,
+    on_partial: Callable[[Load], object] | None = None,
 ) -> Load:
     """Puts a suite's load on the API at `url` and returns what it measured.
 
@@ -70,6 +71,8 @@ async def run_load(
         on_event: progress: what the driver does, and every second.
         on_measuring: awaited just before a stage's measured window opens (the load is already on).
         on_measured: awaited when the window has closed. If either raises, the load ends and the error is raised.
+        on_partial: given what was measured where the load ends by an exception: it was cancelled, or one of the
+            callbacks failed. Not called where nothing was.
 
     Raises:
         TargetError: nothing answers at the URL, or the driver failed.
@@ -94,6 +97,7 @@ async def run_load(
         locust_prefix=str(out_dir / "load_test") if locust_files else None, fleet=fleet,
         locustfile=locustfile,
     )  # fmt: skip
+    reader = LoadReader(file, suite, url, left_out=left_out)
     driver = await _Driver.start(plan, out_dir / "load.log")
     workers: list[_Driver] = []
     try:
@@ -101,18 +105,29 @@ async def run_load(
             assert fleet is not None
             told = worker_plan("127.0.0.1", fleet.port, place, locustfile)
             workers.append(await _Driver.start(told, out_dir / f"load_worker_{number}.log"))
-        abort = AbortOnFail(suite, lambda: read_load(file, suite, url))
-        await driver.follow(stop, on_event, on_measuring, on_measured, abort)
-    finally:
-        await asyncio.gather(*(d.end() for d in (driver, *workers)))
+        abort = AbortOnFail(suite, reader.load)
+        await driver.follow(reader, stop, on_event, on_measuring, on_measured, abort)
+    except BaseException:
+        await _end([driver, *workers])
+        with contextlib.suppress(RecordError):  # there is nothing to be read before the first second
+            reader.catch_up()
+            if on_partial:
+                on_partial(reader.load())
+        raise
+    await _end([driver, *workers])
     if driver.problem:
         raise DbperfError(f"the load did not start: {driver.problem}", hint=f"see {out_dir}/load*.log")
     if not file.exists() or not file.stat().st_size:
         raise driver.failure("it wrote nothing")
-    load = read_load(file, suite, url, left_out=left_out)
+    reader.catch_up()
+    load = reader.load()
     if not load.complete and not (stop and stop.is_set()) and not load.stages:
         raise driver.failure("it ended before it measured anything")
     return load
+
+
+async def _end(drivers: list[_Driver]) -> None:
+    await asyncio.gather(*(d.end() for d in drivers))
 
 
 async def run_worker(host: str, port: int, place: Place | None, log: Path, *, locustfile: Path | None = None) -> int:
@@ -193,6 +208,7 @@ class _Driver:
 
     async def follow(
         self,
+        reader: LoadReader,
         stop: asyncio.Event | None,
         on_event: Callable[[LoadEvent], None] | None,
         on_measuring: Edge | None,
@@ -205,6 +221,7 @@ class _Driver:
         try:
             while line := await self.process.stdout.readline():
                 raw = json.loads(line)
+                reader.catch_up()
                 if event := as_event(raw):
                     if on_event:
                         on_event(event)

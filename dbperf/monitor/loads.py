@@ -13,7 +13,7 @@ import numpy as np
 from prometheus_client.metrics_core import Metric
 
 from dbperf.errors import RecordError
-from dbperf.load.assemble import FILE_NAME
+from dbperf.load.reader import FILE_NAME
 from dbperf.monitor.levels import LevelCounters
 from dbperf.monitor.metrics import counter, gauge, histogram, one
 from dbperf.monitor.requests import BUCKETS_S, Times

@@ -216,12 +216,16 @@ async def test_a_cancelled_load_leaves_its_seconds_and_no_process(server: Faulty
         if event.kind == "second" and event.phase == "measured":
             measured.set()
 
-    task = asyncio.create_task(run_load(suite, server.url, out_dir=tmp_path, duration_s=600, on_event=watch))
+    partial: list[Load] = []
+    task = asyncio.create_task(
+        run_load(suite, server.url, out_dir=tmp_path, duration_s=600, on_event=watch, on_partial=partial.append)
+    )
     await asyncio.wait_for(measured.wait(), 300)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     load = read_load(tmp_path / "load.jsonl", suite, server.url)
+    assert partial == [load]
     assert not load.complete
     assert load.stages[0].requests > 0
     assert sum(sum(s.counts) for s in load.stretches) == sum(s.requests for s in load.seconds)
@@ -340,7 +344,7 @@ async def test_arrivals_that_find_no_client_are_counted_and_felt(server: FaultyS
     stage = load.stages[0]
     (e,) = stage.endpoints
     assert stage.not_started > 30
-    assert e.unfinished >= stage.not_started
+    assert 0 <= e.unfinished - stage.not_started <= 2
     assert any("were due and never started" in note for note in load.notes)
     # Waiting for a client is part of the latency: two clients at 300 ms serve 7 a second, so the queue only grows.
     assert (e.max_ms or 0) > 600
