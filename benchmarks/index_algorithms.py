@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 
-from dbperf.indexes.clauses import Resolver
+from dbperf.indexes.resolver import Resolver
 from dbperf.indexes.size import estimate
 from dbperf.indexes.workload import Workload
 from dbperf.postgres.whatif import Candidate, Question, WhatIf

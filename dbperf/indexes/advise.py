@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from dbperf.indexes import candidates as make
-from dbperf.indexes.clauses import Resolver, StatementUse
+from dbperf.indexes.clauses import StatementUse
 from dbperf.indexes.costs import Costs, Known, Mask, Planned, Table, bits, leading_of, relations_in
 from dbperf.indexes.explore import ablate
 from dbperf.indexes.report import build_advice
 from dbperf.indexes.required import with_required
+from dbperf.indexes.resolver import Resolver
 from dbperf.indexes.search import Point, Search
 from dbperf.indexes.size import Size, estimate
 from dbperf.indexes.variants import Variant, planned_apart, variants_of

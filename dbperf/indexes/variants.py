@@ -15,8 +15,9 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from dbperf.indexes.cases import GENERIC_SHARE, with_values
-from dbperf.indexes.clauses import Condition, Resolver, StatementUse, TableUse
+from dbperf.indexes.clauses import Condition, StatementUse, TableUse
 from dbperf.indexes.redact import array_elements
+from dbperf.indexes.resolver import Resolver
 from dbperf.postgres.bindings import Binding, bindings
 from dbperf.postgres.representative import CASES, Case, column_of, value_for
 from dbperf.postgres.representative import Column as Drawn

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbperf.indexes.clauses import Resolver, TableUse
+from dbperf.indexes.clauses import TableUse
+from dbperf.indexes.resolver import Resolver
 from dbperf.postgres.whatif import Answer, Candidate, Question
 from dbperf.records.shadow import Catalog, CatalogNote
 

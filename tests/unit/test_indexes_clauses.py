@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from dbperf.indexes.candidates import Options, candidates, covers, merged, redundant, simpler
-from dbperf.indexes.clauses import Resolver, StatementUse
+from dbperf.indexes.clauses import StatementUse
+from dbperf.indexes.resolver import Resolver
 from dbperf.records.advice import IndexKey, IndexSpec
 from dbperf.records.shadow import (
     Catalog,

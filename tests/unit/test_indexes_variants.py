@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dbperf.indexes.clauses import Resolver
+from dbperf.indexes.resolver import Resolver
 from dbperf.indexes.variants import Variant, planned_apart, variants_of
 from dbperf.postgres.whatif import Answer
 from dbperf.records.shadow import Catalog, Column, ColumnStatistics, Relation, StatementCase, WorkloadStatement
