@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from dbperf.indexes import candidates as make
+from dbperf.indexes.btree_size import KeyStatistics
 from dbperf.indexes.clauses import StatementUse
 from dbperf.indexes.costs import Costs, Known, Mask, Planned, Table, bits, leading_of, relations_in
 from dbperf.indexes.explore import ablate
@@ -65,6 +66,7 @@ class Advisor:
         self.skipped: list[Skipped] = list(workload.skipped)
         self.rejected: list[Rejected] = []
         self.sizes: dict[str, Size] = {}
+        self.columns_known: dict[tuple[str, str, str], KeyStatistics] = {}
         self.name_of: dict[IndexSpec, str] = {}
         self.writes: dict[Table, list[Write]] = {}
         self.uses: dict[str, StatementUse] = {}
@@ -211,7 +213,9 @@ class Advisor:
             if spec in self.name_of or (spec.predicate and not 0 < shares[spec] <= _PARTIAL_MOST):
                 continue
             name = f"dbperf_candidate_{next(_NUMBERS)}"
-            size = estimate(self.relations[spec.schema, spec.table], spec, share=shares[spec])
+            size = estimate(
+                self.relations[spec.schema, spec.table], spec, share=shares[spec], known=self.columns_known
+            )
             self.name_of[spec], self.sizes[name] = name, size
             added.append(Candidate(name=name, spec=spec, pages=size.pages, tuples=size.tuples))
         for start in range(0, len(added), _ADD_AT_ONCE):

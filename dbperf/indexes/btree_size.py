@@ -12,6 +12,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from dbperf.indexes.redact import array_elements
 from dbperf.records.shadow import Column, ColumnStatistics
 
@@ -25,6 +28,7 @@ _FREE_FIRST = PAGE_BYTES - 24 - 16 - 2 * _LINE_POINTER
 """Free space of a new leaf: page header, special space, the high key's line pointer and the next one off."""
 _POSTING_MAX = (PAGE_BYTES // 10) // 8 * 8 - _LINE_POINTER
 _SAMPLES = 64
+_SAMPLE = np.arange(_SAMPLES)
 _STEPS = (10007, 10009, 10037, 10039, 10061, 10067)
 """Primes, so that columns run through their samples out of step."""
 
@@ -137,8 +141,7 @@ def btree_pages(
     """Blocks of a freshly built B-tree over `rows` entries, the metapage included."""
     if rows < 1:
         return 2
-    bases = _tuple_bytes([*keys, *include])
-    base = sum(bases) / len(bases)
+    base = float(_tuple_bytes([*keys, *include]).mean())
     capacity_free = PAGE_BYTES * (100 - fillfactor) // 100
     if include or unique or not all(k.deduplicates for k in keys):
         leaves = rows / _per_page(base, 0, capacity_free)
@@ -154,24 +157,23 @@ def btree_pages(
     return pages + 1
 
 
-def _tuple_bytes(columns: Sequence[KeyStatistics]) -> list[float]:
+def _tuple_bytes(columns: Sequence[KeyStatistics]) -> npt.NDArray[np.float64]:
     """Sizes of index tuples, aligned, over a sample of width combinations; columns are taken as independent.
 
     A NULL takes no room of its own, and the tuple a bitmap.
     """
-    sizes = []
-    for i in range(_SAMPLES):
-        offset, nulls = 0.0, False
-        for n, c in enumerate(columns):
-            step = _STEPS[n % len(_STEPS)]
-            if (i * step + n) % _SAMPLES < round(c.null_frac * _SAMPLES):
-                nulls = True
-                continue
-            width = c.widths[(i * step + 5 * n) % len(c.widths)]
-            align = 4 if c.align == 1 and width > 127 else c.align
-            offset = math.ceil(offset / align) * align + width
-        sizes.append(_aligned((_NULLS_HEADER if nulls else _TUPLE_HEADER) + offset))
-    return sizes
+    offset, nulls = np.zeros(_SAMPLES), np.zeros(_SAMPLES, dtype=bool)
+    for n, c in enumerate(columns):
+        turn = _SAMPLE * _STEPS[n % len(_STEPS)]
+        widths = np.asarray(c.widths)[(turn + 5 * n) % len(c.widths)]
+        align = np.where(widths > 127, 4, 1) if c.align == 1 else c.align
+        end = np.ceil(offset / align) * align + widths
+        if missing := round(c.null_frac * _SAMPLES):
+            null = (turn + n) % _SAMPLES < missing
+            nulls |= null
+            end = np.where(null, offset, end)
+        offset = end
+    return np.ceil(np.round(np.where(nulls, _NULLS_HEADER, _TUPLE_HEADER) + offset, 6) / 8) * 8
 
 
 def _aligned(size: float) -> float:
@@ -289,5 +291,5 @@ def _pivot_bytes(keys: Sequence[KeyStatistics], rows: float) -> float:
     for n, key in enumerate(keys, 1):
         distinct *= key.n_distinct
         if distinct >= rows / 10:
-            return sum(_tuple_bytes(keys[:n])) / _SAMPLES
-    return sum(_tuple_bytes(keys)) / _SAMPLES + 8
+            return float(_tuple_bytes(keys[:n]).mean())
+    return float(_tuple_bytes(keys).mean()) + 8

@@ -7,6 +7,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -15,6 +16,7 @@ from dbperf.records.shadow import Catalog, Column, ColumnStatistics, Index, Rela
 
 _TEXT = re.compile(r"(text|character varying|varchar|character|bpchar|name)\b")
 _ELEMENT = re.compile(r'"((?:[^"\\]|\\.)*)"|([^,{}]+)')
+_UNQUOTED = re.compile(r"\\(.)")
 
 
 def redact(catalog: Catalog) -> Catalog:
@@ -88,6 +90,10 @@ def array_elements(text: str) -> list[str]:
     >>> array_elements('{a,"b \\\\"x\\\\" c",3}')
     ['a', 'b "x" c', '3']
     """
-    return [
-        re.sub(r"\\(.)", r"\1", m[1]) if m[1] is not None else m[2] for m in _ELEMENT.finditer(text.removeprefix("{"))
-    ]
+    return list(_elements(text))
+
+
+@lru_cache(maxsize=4096)
+def _elements(text: str) -> tuple[str, ...]:
+    found = _ELEMENT.finditer(text.removeprefix("{"))
+    return tuple(_UNQUOTED.sub(r"\1", m[1]) if m[1] is not None else m[2] for m in found)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dbperf.indexes.btree_size import PAGE_BYTES, KeyStatistics, btree_pages, key_statistics
-from dbperf.records.advice import IndexSpec
+from dbperf.records.advice import IndexKey, IndexSpec
 from dbperf.records.shadow import Column, ColumnStatistics, Relation
 
 _USABLE = PAGE_BYTES - 24 - 16
@@ -30,35 +30,40 @@ def estimate(
     *,
     share: float = 1.0,
     expressions: Mapping[str, ColumnStatistics | None] | None = None,
+    known: dict[tuple[str, str, str], KeyStatistics] | None = None,
 ) -> Size:
     """Size of an index when it is built.
 
     Args:
         share: of the table's rows that the index's predicate keeps (0..1).
         expressions: statistics of expression keys by their text, where there are some.
+        known: what was found out about columns (schema, table, name), where many indexes are estimated; it is added to.
     """
     rows = max(0.0, relation.tuples) * share
     columns = {c.name: c for c in relation.columns}
-    keys = [_key(columns, k.column, k.expression, relation, expressions or {}) for k in spec.keys]
+
+    def column_of(name: str) -> KeyStatistics:
+        of = (relation.schema, relation.name, name)
+        found = None if known is None else known.get(of)
+        if found is None:
+            found = key_statistics(columns[name], relation.tuples)
+            if known is not None:
+                known[of] = found
+        return found
+
+    def key_of(k: IndexKey) -> KeyStatistics:
+        if k.column is not None and k.column in columns:
+            return column_of(k.column)
+        s = (expressions or {}).get(k.expression or "")
+        return key_statistics(Column(name="", number=0, type="text"), relation.tuples, s)
+
     if spec.method == "btree":
-        include = [key_statistics(columns[c], relation.tuples) for c in spec.include if c in columns]
+        keys = [key_of(k) for k in spec.keys]
+        include = [column_of(c) for c in spec.include if c in columns]
         keys = [_within(k, share, relation.tuples) for k in keys]
         return Size(btree_pages(keys, rows, include=include), rows)
     column = columns.get(spec.keys[0].column or "")
     return Size(max(2, _other(spec, relation, column, rows)), rows)
-
-
-def _key(
-    columns: Mapping[str, Column],
-    name: str | None,
-    expression: str | None,
-    relation: Relation,
-    expressions: Mapping[str, ColumnStatistics | None],
-) -> KeyStatistics:
-    if name is not None and name in columns:
-        return key_statistics(columns[name], relation.tuples)
-    found = expressions.get(expression or "")
-    return key_statistics(Column(name="", number=0, type="text"), relation.tuples, found)
 
 
 def _within(key: KeyStatistics, share: float, rows: float) -> KeyStatistics:
