@@ -364,3 +364,70 @@ async def test_nothing_is_locked_or_written_on_the_source(db_18: Database, host:
         await holder.close()
     assert [r.name for r in catalog.relations] == ["free"]
     assert [n.object for n in catalog.notes if "locked" in n.reason] == ["public.held"]
+
+
+def candidate(name: str, table: str, *keys: IndexKey, pages: int = 300, **more: object) -> Candidate:
+    spec = IndexSpec(schema="public", table=table, keys=keys, **more)  # type: ignore[arg-type]
+    return Candidate(name=name, spec=spec, pages=pages, tuples=50000)
+
+
+async def test_sessions_answer_alike_and_leave_nothing(server_18: PgServer, shop: str, host: ShadowHost) -> None:
+    """The first session's candidates and the others' copies of them, of every kind; and none unless it is asked for."""
+    partitioned = """
+        CREATE TABLE part (k int, v int) PARTITION BY RANGE (k);
+        CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM (0) TO (50000);
+        CREATE TABLE part_2 PARTITION OF part FOR VALUES FROM (50000) TO (100000);
+        INSERT INTO part SELECT i, i % 1000 FROM generate_series(0, 99999) i; ANALYZE part
+    """
+    server_18.psql(partitioned, shop)
+    catalog = await read(server_18.dsn(shop))
+    server_18.psql("DROP TABLE part", shop)
+    made = [
+        candidate("plain", "customer", IndexKey(column="region"), IndexKey(column="created", descending=True)),
+        candidate("covering", "item", IndexKey(column="quantity"), include=("price",)),
+        candidate("partial", "orders", IndexKey(column="customer_id"), predicate="status = 'open'"),
+        candidate("expression", "customer", IndexKey(expression="lower(name)")),
+        candidate(
+            "brin", "customer", IndexKey(column="created"), method="brin", pages=3, options=(("pages_per_range", "8"),)
+        ),
+        candidate("partitioned", "part", IndexKey(column="v")),
+        candidate("refused", "customer", IndexKey(expression="now()")),
+    ]
+    wanted = {
+        "SELECT * FROM customer WHERE region = 3 ORDER BY created DESC LIMIT 5": {"plain"},
+        "SELECT sum(price) FROM item WHERE quantity = 6": {"covering"},
+        "SELECT * FROM orders WHERE status = 'open' AND customer_id = 77": {"partial"},
+        "SELECT * FROM customer WHERE lower(name) = 'a7'": {"expression"},
+        "SELECT * FROM customer WHERE created < '2026-01-02'": {"brin"},
+        "SELECT * FROM part WHERE v = 7": {"partitioned"},
+    }
+    everything = frozenset(c.name for c in made) - {"refused"}
+    questions = [Question(statement=s, on=frozenset(on)) for s, on in wanted.items()]
+    questions += [Question(statement=s, on=everything) for s in wanted] + [Question(statement=s) for s in wanted]
+    by_id = "SELECT * FROM orders WHERE id = 5"
+    questions += [Question(statement=by_id), Question(statement=by_id, off=frozenset({("public", "orders_pkey")}))]
+    found = []
+    async with shadow_of(host, catalog) as shadow:
+        planner = await ShadowPlanner.open(shadow, sessions=3)
+        try:
+            assert list(await planner.add(made)) == ["refused"]
+            sessions = planner.sessions
+            for asked in ([s] for s in sessions), [sessions]:
+                for planner.sessions in asked:
+                    found.append([(a.cost, a.used) for a in await planner.ask(questions)])
+            names = "SELECT relname FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE relname ~ '^dbperf' "
+            assert await sessions[1].conn.fetch(f"{names} OR relname = ANY ($1)", sorted(everything)) == []
+        finally:
+            await planner.close()
+    assert len(found) == 4
+    assert all(answers == found[0] for answers in found)
+    n = len(wanted)
+    alone, among_all, without = (found[0][i : i + n] for i in range(0, 3 * n, n))
+    assert [set(used) for _, used in alone] == list(wanted.values())
+    assert all(used for _, used in among_all)
+    assert not any(used for _, used in without)
+    assert all(a < b for (a, _), (b, _) in zip(alone, without, strict=True) if a and b)
+    (there, _), (hidden, _) = found[0][-2:]
+    assert there is not None
+    assert hidden is not None
+    assert there < hidden / 10
