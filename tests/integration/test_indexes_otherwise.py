@@ -47,7 +47,8 @@ REWRITTEN = {
 }
 UNSERVED = {
     "all": ("SELECT id, body FROM log WHERE code > 2", "% of log's rows"),
-    "key": ("SELECT body FROM log WHERE id = $1", "log_pkey serves it already"),
+    # All columns: of two, an index-only scan would gain where VACUUM could mark the pages as visible to all.
+    "key": ("SELECT * FROM log WHERE id = $1", "log_pkey serves it already"),
     "tiny": ("SELECT * FROM tiny WHERE a = 1", "small"),
     "empty": ("SELECT * FROM empty WHERE a = 1", "small"),
 }
