@@ -7,7 +7,7 @@ import gc
 import sys
 import threading
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Any
 
 from dbperf.frames import no_collection
@@ -34,7 +34,7 @@ class LoopWatch:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._stop = threading.Event()
-        self._gc_started = 0
+        self._gc_started = self._gc_cpu_started = 0
         self._schedstat = Path("/nonexistent")
         self._gc_before_ns = 0
         self._handle: asyncio.TimerHandle | None = None
@@ -107,11 +107,12 @@ class LoopWatch:
             return 0
 
     def _on_gc(self, phase: str, info: dict[str, Any]) -> None:
+        # Processor time: what a collection took while the thread waited for a processor is no fault of the collector.
         if phase == "start":
-            self._gc_started = perf_counter_ns()
+            self._gc_started, self._gc_cpu_started = perf_counter_ns(), thread_time_ns()
         elif self._gc_started:
             started, self._gc_started = self._gc_started, 0
-            self.recorder.collected(started, perf_counter_ns() - started, info["generation"])
+            self.recorder.collected(started, thread_time_ns() - self._gc_cpu_started, info["generation"])
 
 
 def _is_idle(frame: Any) -> bool:
