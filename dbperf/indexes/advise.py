@@ -21,7 +21,7 @@ from dbperf.indexes.search import Point, Search
 from dbperf.indexes.size import Size, estimate
 from dbperf.indexes.variants import Variant, planned_apart, variants_of
 from dbperf.indexes.workload import Workload
-from dbperf.indexes.writes import Write, rows_written, write_cost
+from dbperf.indexes.writes import Writes, rows_written, write_cost
 from dbperf.postgres.whatif import Answer, Candidate, Question, WhatIf
 from dbperf.records.advice import NO_TABLE, Advice, IndexSpec, Rejected, Skipped
 from dbperf.records.shadow import Catalog, Relation
@@ -30,9 +30,9 @@ _PARTIAL_MOST = 0.6
 """A predicate that keeps more of the rows than this makes no index smaller worth its maintenance."""
 _ADD_AT_ONCE = 500
 _VARIANTS_PER_TABLE = 40
-_LARGE = 200
-"""Statements from which on survivors are limited."""
-_KEPT_PER_TABLE = 12
+_DEAR = 200
+"""So many statements are planned as often as it takes, the rest a few times."""
+_KEPT, _KEPT_PER_TABLE = 300, 12
 _NUMBERS = itertools.count()
 
 
@@ -68,10 +68,11 @@ class Advisor:
         self.sizes: dict[str, Size] = {}
         self.columns_known: dict[tuple[str, str, str], KeyStatistics] = {}
         self.name_of: dict[IndexSpec, str] = {}
-        self.writes: dict[Table, list[Write]] = {}
+        self.writes: Writes = {}
         self.uses: dict[str, StatementUse] = {}
         self.statements: list[Planned] = []
         self.coefficients: dict[str, float] = {}
+        self._write_costs: dict[str, float] = {}
         self.workload = workload
         self.source = workload.statements
         self.started = time.monotonic()
@@ -93,22 +94,19 @@ class Advisor:
             return build_advice(self, Point((), 0, 1.0), [], complete=True)
         await self._candidates()
         search = self._search()
-        others, smaller = (2, 3) if search.thorough else (1, 1)
-        sizes, tables = search.by_bit(self.costs.specs)
-        found = await ablate(
-            self.costs, self.statements, sizes, tables, search.half_late, others=others, smaller=smaller
-        )
-        survivors = set(self.costs.names(found))
-        survivors = self._fewer(survivors)
-        await self._forget(set(self.costs.specs) - survivors)
-        survivors |= await self._variants(survivors)
+        sizes, tables = search.by_bit(self.costs.bits)
+        found = await ablate(self.costs, self.statements, sizes, tables, search.half_late, search.dear)
+        benefit = self._benefits()
+        survivors = self._fewer(self.costs.names(found), benefit)
+        await self._keep(survivors)
+        survivors += await self._variants(survivors, benefit)
         hurried = search.hurried
         search = self._search()
         points = await search.run(survivors)
         chosen, self.asked_for = await with_required(self, search, self._within_budget(points))
         await self._learn_marginals(chosen)
         advice = build_advice(self, chosen, points, complete=not (search.stopped or search.hurried or hurried))
-        await self._forget(survivors)
+        await self.planner.remove(survivors)
         return advice
 
     async def _learn_marginals(self, chosen: Point) -> None:
@@ -124,18 +122,23 @@ class Advisor:
             costs=self.costs,
             statements=self.statements,
             coefficients=self.coefficients,
-            sizes={n: s.size_bytes for n, s in self.sizes.items()},
-            writes={n: self.write_share(n) for n in self.sizes},
+            sizes={n: self.sizes[n].size_bytes for n in self.costs.bits},
+            writes={n: self.write_share(n) for n in self.costs.bits},
             total=self._total,
             minimum_gain=self.request.minimum_gain,
             max_indexes=self.request.max_indexes,
             deadline=None if limit is None else self.started + limit,
             budget_bytes=self.request.budget_bytes,
-            thorough=len(self.statements) <= _LARGE,
+            dear=self._dear(),
             stopped=self._stopped,
             started=self.started,
         )
         return self._search_now
+
+    def _dear(self) -> frozenset[str]:
+        """Statements with the largest share of the objective."""
+        ranked = sorted(self.statements, key=lambda s: -self.coefficients[s.key] * s.base)
+        return frozenset(s.key for s in ranked[:_DEAR])
 
     async def _base(self) -> None:
         """Plans every statement as things are; what can't be planned is skipped by name."""
@@ -185,10 +188,9 @@ class Advisor:
 
     def _note_writes(self, planned: Planned, use: StatementUse, answer: Answer) -> None:
         for table, columns in use.written.items():
-            rows = rows_written(answer.plan)
-            self.writes.setdefault(table, []).append(
-                Write(calls=planned.calls, table=table, rows=rows, columns=columns)
-            )
+            entries = planned.calls * rows_written(answer.plan)
+            writes = self.writes.setdefault(table, {})
+            writes[columns] = writes.get(columns, 0.0) + entries
 
     async def _candidates(self) -> None:
         options = _completed(self.request.options, self.catalog)
@@ -212,10 +214,8 @@ class Advisor:
         for spec in specs:
             if spec in self.name_of or (spec.predicate and not 0 < shares[spec] <= _PARTIAL_MOST):
                 continue
-            name = f"dbperf_candidate_{next(_NUMBERS)}"
-            size = estimate(
-                self.relations[spec.schema, spec.table], spec, share=shares[spec], known=self.columns_known
-            )
+            name = f"dbperf_candidate_{next(_NUMBERS):09}"  # names sort as numbers do
+            size = estimate(self.relations[spec.schema, spec.table], spec, share=shares[spec], known=self.columns_known)
             self.name_of[spec], self.sizes[name] = name, size
             added.append(Candidate(name=name, spec=spec, pages=size.pages, tuples=size.tuples))
         for start in range(0, len(added), _ADD_AT_ONCE):
@@ -248,69 +248,76 @@ class Advisor:
             for s in specs
         }
 
-    def _fewer(self, survivors: set[str]) -> set[str]:
-        """Of a large workload's survivors the most useful ones of each table: all of them would take minutes."""
-        if len(self.statements) <= _LARGE:
+    def _fewer(self, survivors: list[str], benefit: Mapping[str, float]) -> list[str]:
+        """The most useful ones, absolutely and for their size in turns; all would take minutes where there are many."""
+        most = max(_KEPT, _KEPT_PER_TABLE * len({t for s in self.statements for t in s.tables}))
+        if len(survivors) <= most:
             return survivors
-        benefit = self._benefits()
-        kept: set[str] = set()
-        count: dict[Table, int] = {}
-        for name in sorted(survivors, key=lambda n: (-benefit.get(n, 0.0), self.costs.bits[n])):
-            spec = self.costs.specs[name]
-            table = (spec.schema, spec.table)
-            if count.get(table, 0) < _KEPT_PER_TABLE:
-                count[table] = count.get(table, 0) + 1
-                kept.add(name)
-        return kept
+        place = {n: i for i, n in enumerate(survivors)}
+        by_gain = sorted(survivors, key=lambda n: (-benefit.get(n, 0.0), place[n]))
+        by_rate = sorted(survivors, key=lambda n: (-benefit.get(n, 0.0) / self.sizes[n].size_bytes, place[n]))
+        kept: dict[str, None] = {}
+        for name in itertools.chain.from_iterable(zip(by_gain, by_rate, strict=True)):
+            kept[name] = None
+            if len(kept) == most:
+                break
+        return sorted(kept, key=place.__getitem__)
 
     def _benefits(self) -> dict[str, float]:
-        """Each statement's gain with all of its own candidates, shared among those that its plan uses."""
+        """What each candidate gained: of each statement its best plan with it, shared among the plan's indexes."""
         benefit: dict[str, float] = {}
         for s in self.statements:
-            if (known := s.settled(s.own)) is None:
-                continue
-            used = self.costs.names(known.used)
-            for name in used:
-                benefit[name] = benefit.get(name, 0.0) + self.coefficients[s.key] * (s.base - known.cost) / len(used)
+            best: dict[Mask, float] = {}
+            for known in s.known:
+                if known.used and known.cost < s.base:
+                    share = self.coefficients[s.key] * (s.base - known.cost) / known.used.bit_count()
+                    for bit in bits(known.used):
+                        best[bit] = max(best.get(bit, 0.0), share)
+            for bit, gain in best.items():
+                name = self.costs.name_of[bit]
+                benefit[name] = benefit.get(name, 0.0) + gain
         return benefit
 
-    async def _forget(self, names: set[str]) -> None:
-        """Candidates that no plan used: each one left would slow planning down."""
-        gone = sorted(names)
-        await self.planner.remove(gone)
-        self.costs.forget(gone)
+    async def _keep(self, names: Sequence[str]) -> None:
+        """Forgets the other candidates."""
+        await self.planner.remove(sorted(set(self.costs.bits) - set(names)))
+        self.costs.keep(names, self.statements)
 
-    async def _variants(self, survivors: set[str]) -> set[str]:
+    async def _variants(self, survivors: Sequence[str], benefit: Mapping[str, float]) -> list[str]:
+        """Simpler forms of survivors and what two of them make together, of the most useful ones first."""
         by_table: dict[Table, list[IndexSpec]] = {}
-        for name in sorted(survivors, key=self.costs.bits.__getitem__):
+        for name in survivors:
             spec = self.costs.specs[name]
             by_table.setdefault((spec.schema, spec.table), []).append(spec)
-        fresh: list[IndexSpec] = []
+        found: dict[IndexSpec, float] = {}
         for table, specs in by_table.items():
-            found: dict[IndexSpec, None] = {}
+            worth = {a: benefit.get(self.name_of[a], 0.0) for a in specs}
+            existing = self.relations[table].indexes
+            its: dict[IndexSpec, float] = {}
             for a in specs:
-                found.update(dict.fromkeys(make.simpler(a)))
+                for one in make.simpler(a):
+                    its[one] = max(its.get(one, 0.0), worth[a])
             for a, b in itertools.combinations(specs, 2):
                 if both := make.merged(a, b):
-                    found[both] = None
-            existing = self.relations[table].indexes
-            kept = [s for s in found if s not in self.name_of and not any(make.covers(i, s) for i in existing)]
-            most = _VARIANTS_PER_TABLE if len(self.statements) <= _LARGE else _KEPT_PER_TABLE // 2
-            fresh += kept[:most]
-            # Dropped ones may come back as variants of others.
-            again = [s for s in found if s in self.name_of and self.name_of[s] not in survivors]
-            for spec in again[:most]:
-                del self.name_of[spec]
-                fresh.append(spec)
-        return set((await self._add(fresh)).values())
+                    its[both] = max(its.get(both, 0.0), worth[a] + worth[b])
+            kept = set(specs)
+            its = {s: w for s, w in its.items() if s not in kept and not any(make.covers(i, s) for i in existing)}
+            # Of equal worth those that were dropped come last.
+            ranked = sorted(its, key=lambda s: (-its[s], s in self.name_of))
+            found.update((s, its[s]) for s in ranked[:_VARIANTS_PER_TABLE])
+        most = max(_KEPT, _KEPT_PER_TABLE * len(by_table))
+        fresh = sorted(found, key=lambda s: (-found[s], s in self.name_of))[:most]
+        for spec in fresh:
+            self.name_of.pop(spec, None)
+        return list((await self._add(fresh)).values())
 
     def write_cost(self, name: str) -> float:
-        spec = self.costs.specs.get(name)
-        if spec is None:
-            return 0.0
-        size = self.sizes[name]
-        relation = self.relations[spec.schema, spec.table]
-        return write_cost(spec, size.pages, size.tuples, self.writes, relation, self.catalog.settings)
+        if (found := self._write_costs.get(name)) is None:
+            spec, size = self.costs.specs[name], self.sizes[name]
+            relation = self.relations[spec.schema, spec.table]
+            found = write_cost(spec, size.pages, size.tuples, self.writes, relation, self.catalog.settings)
+            self._write_costs[name] = found
+        return found
 
     def write_share(self, name: str) -> float:
         """What maintenance adds to the objective."""

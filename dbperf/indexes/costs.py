@@ -57,6 +57,10 @@ class Planned:
     plan: PlanJson | None = None
     own: Mask = 0
     """Candidates that were made for it."""
+    made: set[str] = field(default_factory=set)
+    """Names of all that were ever made for it..."""
+    helped: set[str] = field(default_factory=set)
+    """...and of what its plans used of what is forgotten."""
     leading: frozenset[tuple[str, str, str]] = frozenset()
     """Schema, table and first key of its own candidates."""
     expressions: frozenset[str] = frozenset()
@@ -66,6 +70,9 @@ class Planned:
     """Cheapest first; none needs all that a cheaper one needs."""
     changed: bool = True
     """`plans` has changed since a model read it."""
+    _settled: dict[Mask, Known] = field(default_factory=dict)
+    offered: tuple[int, Mask] = (-1, 0)
+    """See `Costs.offered`: for which candidates it was found out, and the set."""
 
     @property
     def live(self) -> Mask:
@@ -77,10 +84,13 @@ class Planned:
 
     def settled(self, mask: Mask) -> Known | None:
         """The answer that a set's follows from."""
-        for known in reversed(self.known):
-            if not known.deciding & ~mask and not mask & ~known.whole:
-                return known
-        return None
+        if (found := self._settled.get(mask)) is None:
+            absent = ~mask
+            for known in reversed(self.known):
+                if not known.deciding & absent and not mask & ~known.whole:
+                    found = self._settled[mask] = known
+                    break
+        return found
 
     def bound(self, mask: Mask) -> PlanCost:
         """The cheapest known plan that a set allows: the set costs this or less (guesses left out)."""
@@ -88,6 +98,13 @@ class Planned:
             if not plan.needs & ~mask and not plan.guess:
                 return plan
         return PlanCost(self.base, 0)
+
+    def keep(self, known: Sequence[Known]) -> None:
+        """Knows no other answers than these from here on."""
+        self.known, self.plans = [], []
+        self._settled.clear()
+        for k in known:
+            self.learn(k)
 
     def learn(self, known: Known) -> None:
         self.known.append(known)
@@ -122,12 +139,14 @@ class Costs:
         self.name_of: dict[Mask, str] = {}
         self._leading: dict[tuple[str, str, str], Mask] = {}
         self._by_expression: dict[str, Mask] = {}
+        self._version = 0
         self._skip_scan = skip_scan
         self.skipping: set[str] = set()
         """Candidates that only a newer planner would use in some plan."""
 
     def register(self, name: str, spec: IndexSpec) -> None:
         bit = 1 << len(self.bits)
+        self._version += 1
         self.specs[name], self.bits[name], self.name_of[bit] = spec, bit, name
         leading = leading_of(spec)
         self._leading[leading] = self._leading.get(leading, 0) | bit
@@ -135,10 +154,27 @@ class Costs:
             if key.expression is not None:
                 self._by_expression[key.expression] = self._by_expression.get(key.expression, 0) | bit
 
-    def forget(self, names: Iterable[str]) -> None:
-        gone = ~self.mask(names)
-        self._leading = {k: mask & gone for k, mask in self._leading.items()}
-        self._by_expression = {k: mask & gone for k, mask in self._by_expression.items()}
+    def keep(self, names: Iterable[str], statements: Iterable[Planned]) -> None:
+        """Forgets all other candidates: the rest gets low bits again, and statements keep what concerns these alone."""
+        kept = sorted(names, key=self.bits.__getitem__)
+        old = {self.bits[name]: 1 << n for n, name in enumerate(kept)}
+        all_kept = sum(old)
+
+        def translated(mask: Mask) -> Mask:
+            return sum([old[b] for b in bits(mask & all_kept)])
+
+        for s in statements:
+            s.made |= set(self.names(s.own))
+            s.helped |= set(self.names(s.live))
+            s.own = translated(s.own)
+            s.keep([
+                Known(translated(k.whole), translated(k.deciding), translated(k.used), k.cost)
+                for k in s.known if not k.deciding & ~all_kept
+            ])  # fmt: skip
+        specs = {name: self.specs[name] for name in kept}
+        self.bits, self.name_of, self._leading, self._by_expression = {}, {}, {}, {}
+        for name, spec in specs.items():
+            self.register(name, spec)
 
     def mask(self, names: Iterable[str]) -> Mask:
         found = 0
@@ -152,9 +188,12 @@ class Costs:
 
     def offered(self, statement: Planned) -> Mask:
         """Candidates on the statement's tables that begin as one of its own does: others can't serve it well."""
-        found = 0
-        for leading in statement.leading:
-            found |= self._leading.get(leading, 0)
+        version, found = statement.offered
+        if version != self._version:
+            found = 0
+            for leading in statement.leading:
+                found |= self._leading.get(leading, 0)
+            statement.offered = (self._version, found)
         return found
 
     async def learn(self, wanted: Iterable[tuple[Planned, Mask]], stop: Callable[[], bool] | None = None) -> int:

@@ -10,11 +10,14 @@ of the plan alone (what is it worth without?).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from dbperf.indexes.costs import Costs, Mask, PlanCost, Planned, bits
 
-EXPLORED = 20
+_EXPLORED = 20
+_EXPLORED_CHEAP = 4
+_AGAIN, _AGAIN_CHEAP = (2, 3), (1, 1)
+"""How often to go on without those in the plan, and without all as large as those."""
 _PER_ROUND = 6
 _ROUNDS = 4
 _SIMILAR = 0.8
@@ -29,18 +32,16 @@ async def ablate(
     sizes: Mapping[Mask, int],
     tables: Mapping[Mask, Mask],
     late: Callable[[], bool],
-    *,
-    others: int,
-    smaller: int,
+    dear: Collection[str],
 ) -> Mask:
     """Candidates that some plan uses: the best, those that come next, and those that come next among smaller ones.
 
     Args:
-        others, smaller: how often to go on without those in the plan, and without all as large as those.
+        dear: keys of statements that are worth more questions.
     """
     survivors = 0
     chains = [(s, s.own, True, True) for s in statements]
-    for step in range(1 + max(others, smaller)):
+    for step in range(1 + max(*_AGAIN, *_AGAIN_CHEAP)):
         chains = [c for c in chains if c[1]]
         if not chains or late():
             break
@@ -51,6 +52,7 @@ async def ablate(
             if known is None or not known.used & mask or known.cost >= s.base * (1 - 1e-6):
                 continue
             survivors |= known.used
+            others, smaller = _AGAIN if s.key in dear else _AGAIN_CHEAP
             if by_use and step < others:
                 following.append((s, mask & ~known.used, True, False))
             if by_size and step < smaller:
@@ -75,19 +77,19 @@ async def explore(
     sizes: Mapping[Mask, int],
     tables: Mapping[Mask, Mask],
     late: Callable[[], bool],
-    *,
-    most: int = EXPLORED,
+    dear: Collection[str],
 ) -> None:
     """Plans of each statement around the best one.
 
     Args:
-        most: questions for a statement.
+        dear: keys of statements that are worth more questions.
     """
     queues: dict[str, list[Mask]] = {s.key: [costs.offered(s)] for s in statements}
     seen: dict[str, set[Mask]] = {s.key: set() for s in statements}
     for _ in range(_ROUNDS):
         asked: list[tuple[Planned, Mask]] = []
         for s in statements:
+            most = _EXPLORED if s.key in dear else _EXPLORED_CHEAP
             room = min(_PER_ROUND, most - len(seen[s.key]))
             taken = [m for m in dict.fromkeys(queues[s.key]) if m not in seen[s.key]][: max(0, room)]
             seen[s.key].update(taken)

@@ -2,42 +2,37 @@
 
 A workload's cost under a set is the sum of each statement's cheapest plan that the set allows, as in CoPhy (Dash,
 Polyzotis, Ailamaki, "CoPhy: A Scalable, Portable, and Interactive Index Advisor for Large Workloads", VLDB 2011). There
-an integer program finds the best set; here local moves do:
-
-- *forwards*: add what some plan still misses, the best gain for its size first, lazily evaluated (Minoux 1978);
-- *backwards*: drop an index or put a smaller one in its place, the least loss for its size first (the relaxations of
-  Bruno and Chaudhuri, "Automatic Physical Database Tuning: A Relaxation-based Approach", SIGMOD 2005);
-- *exchange*: add, and go backwards until it fits again.
+an integer program finds the best set; here the local moves of `moves` do. A move concerns few statements: all is kept
+by statement, and only what a move can change is looked at again.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dbperf.indexes.costs import Mask, PlanCost, Planned, bits
 
 FLOOR = 1e-4
 """Of the objective; less is not worth an index whatever it concerns."""
-_EXCHANGES = 16
-ROUNDS = 12
-_LOOKED_AT = 8
 _SMALLER_MOST = 6
 
 
 @dataclass
 class State:
-    """A set with what each statement costs under it (weighted) and the indexes that it then uses."""
+    """A set with what each statement costs under it (weighted), and which of its plans it then has."""
 
     mask: Mask
     size: int
     objective: float
     cost: list[float]
-    uses: list[Mask]
+    at: list[int]
+    """Numbers in `Model.plans`, cheapest first."""
+    moves: list[tuple[Mask, Mask]] = field(default_factory=list)
+    """What was added and dropped since it was copied."""
 
     def copy(self) -> State:
-        return State(self.mask, self.size, self.objective, self.cost.copy(), self.uses.copy())
+        return State(self.mask, self.size, self.objective, self.cost.copy(), self.at.copy())
 
 
 class Model:
@@ -47,6 +42,7 @@ class Model:
         coefficients: what a unit of each statement's cost adds to the objective.
         sizes: bytes of each candidate, by its bit.
         writes: what each adds to the objective by its maintenance.
+        tables: candidates on the same table, by bit.
         minimum_gain: an index must gain this share of the cost of the statements that it can serve.
     """
 
@@ -58,259 +54,231 @@ class Model:
         writes: Mapping[Mask, float],
         tables: Mapping[Mask, Mask],
         minimum_gain: float,
-        late: Callable[[], bool] = lambda: False,
     ) -> None:
         self.statements = statements
         self.coefficients = coefficients
         self.sizes = sizes
         self.writes = writes
         self.tables = tables
-        """Candidates on the same table, by bit."""
         self.minimum_gain = minimum_gain
-        self.late = late
         self.plans: list[list[PlanCost]] = [[] for _ in statements]
-        self.touching: dict[Mask, set[int]] = {}
-        """Statements with a plan that needs the candidate."""
-        self._size_of: dict[Mask, int] = {}
+        """Of each statement, weighted, cheapest first; the last one needs no candidate."""
+        self.having: dict[Mask, dict[int, list[tuple[int, Mask]]]] = {b: {} for b in sizes}
+        """By candidate: statements with plans that need it, and those plans' numbers and needs."""
+        self._needed: list[Mask] = [0] * len(statements)
+        self._smaller: dict[Mask, list[Mask]] = {}
+        self._relevant: dict[Mask, Mask] = {}
+        self._gains: dict[tuple[Mask, Mask], dict[Mask, float]] = {}
+        self._least: dict[Mask, dict[Mask, float]] = {}
+        self._missing: list[dict[Mask, dict[Mask, float]]] = [{} for _ in statements]
+        self._size_of: dict[Mask, int] = dict(sizes)
         self._all = sum(sizes)
+        self._written = any(writes.values())
         self.refresh()
 
     def refresh(self) -> bool:
-        """Takes over what statements have learned; whether that was anything."""
+        """Takes over what statements have learned; whether that was anything. States from before are void."""
         fresh = [i for i, s in enumerate(self.statements) if s.changed]
+        changed: Mask = 0
         for i in fresh:
             s, weight = self.statements[i], self.coefficients[i]
-            self.plans[i] = [PlanCost(p.cost * weight, p.needs) for p in s.plans if not p.needs & ~self._all]
             s.changed = False
-            for plan in self.plans[i]:
+            plans = [PlanCost(p.cost * weight, p.needs) for p in s.plans if not p.needs & ~self._all]
+            if plans == self.plans[i]:
+                continue
+            for bit in bits(self._needed[i]):
+                del self.having[bit][i]
+            changed |= self._needed[i]
+            self._missing[i].clear()
+            self.plans[i], self._needed[i] = plans, 0
+            for number, plan in enumerate(plans):
+                self._needed[i] |= plan.needs
                 for bit in bits(plan.needs):
-                    self.touching.setdefault(bit, set()).add(i)
-        return bool(fresh)
+                    self.having[bit].setdefault(i, []).append((number, plan.needs))
+            changed |= self._needed[i]
+        if changed:
+            self._smaller.clear()
+            self._relevant.clear()
+            for add, drop in [k for k in self._gains if (k[0] | k[1]) & changed]:
+                del self._gains[add, drop]
+            for mask in [m for m in self._least if m & changed]:
+                del self._least[mask]
+        return bool(changed)
+
+    def _all_relevant(self, mask: Mask) -> Mask:
+        """Indexes on which the gain of some others depends: all that statements with plans for these could use."""
+        if (found := self._relevant.get(mask)) is None:
+            found = 0
+            for bit in bits(mask):
+                for i in self.having[bit]:
+                    found |= self._needed[i]
+            self._relevant[mask] = found
+        return found
 
     def size(self, mask: Mask) -> int:
         """Bytes of a set."""
         if (found := self._size_of.get(mask)) is None:
-            found = self._size_of[mask] = sum(self.sizes[b] for b in bits(mask))
+            found = self._size_of[mask] = sum([self.sizes[b] for b in bits(mask)])
         return found
 
     def written(self, mask: Mask) -> float:
-        return sum(self.writes[b] for b in bits(mask))
+        return sum([self.writes[b] for b in bits(mask)]) if self._written else 0.0
 
     def state(self, mask: Mask) -> State:
-        cost, uses = [], []
+        cost, at = [], []
+        absent = ~mask
         for plans in self.plans:
-            found = _cheapest(plans, mask)
-            cost.append(found.cost)
-            uses.append(found.needs)
-        return State(mask, self.size(mask), sum(cost) + self.written(mask), cost, uses)
+            number = 0
+            while plans[number].needs & absent:
+                number += 1
+            cost.append(plans[number].cost)
+            at.append(number)
+        return State(mask, self.size(mask), sum(cost) + self.written(mask), cost, at)
 
-    def _changes(self, state: State, add: Mask, drop: Mask) -> Iterator[tuple[int, PlanCost]]:
-        """Statements whose plan changes, with the new one."""
-        mask = (state.mask | add) & ~drop
-        seen: set[int] = set()
-        for bit in bits(add & ~state.mask):
-            for i in self.touching.get(bit, ()):
-                if i in seen:
-                    continue
-                seen.add(i)
-                now, lost = state.cost[i], state.uses[i] & drop
-                for plan in self.plans[i]:
-                    if plan.cost >= now and not lost:
-                        break
-                    if not plan.needs & ~mask:
-                        yield i, plan
-                        break
+    def uses(self, state: State, i: int) -> Mask:
+        """The indexes in a statement's plan."""
+        return self.plans[i][state.at[i]].needs
+
+    def concerned(self, mask: Mask) -> set[int]:
+        """Statements with a plan that needs some of these."""
+        found: set[int] = set()
+        for bit in bits(mask):
+            found.update(self.having[bit])
+        return found
+
+    def _changes(self, state: State, add: Mask, drop: Mask) -> dict[int, int]:
+        """Statements whose plan changes, with the number of the new one."""
+        absent = ~((state.mask | add) & ~drop)
+        at = state.at
+        found: dict[int, int] = {}
         for bit in bits(drop):
-            for i in self.touching.get(bit, ()):
-                if i not in seen and state.uses[i] & bit:
-                    seen.add(i)
-                    yield i, _cheapest(self.plans[i], mask)
+            for i in self.having[bit]:
+                plans = self.plans[i]
+                number = at[i]
+                if plans[number].needs & bit and i not in found:
+                    while plans[number].needs & absent:
+                        number += 1
+                    found[i] = number
+        for bit in bits(add):
+            for i, those in self.having[bit].items():
+                best = found.get(i)
+                if best is None:
+                    best = at[i]
+                for number, needs in those:
+                    if number >= best:
+                        break
+                    if not needs & absent:
+                        found[i] = number
+                        break
+        return found
 
     def gain(self, state: State, add: Mask, drop: Mask = 0) -> float:
         """By how much the objective falls."""
-        saved = sum(state.cost[i] - plan.cost for i, plan in self._changes(state, add, drop))
-        return saved - self.written(add & ~state.mask) + self.written(drop & state.mask)
+        add, drop = add & ~state.mask, drop & state.mask
+        known = self._gains.get((add, drop))
+        if known is None:
+            known = self._gains[add, drop] = {}
+        context = state.mask & self._all_relevant(add | drop)
+        found = known.get(context)
+        if found is None:
+            cost, plans = state.cost, self.plans
+            found = self.written(drop) - self.written(add)
+            for i, number in self._changes(state, add, drop).items():
+                found += cost[i] - plans[i][number].cost
+            known[context] = found
+        return found
 
     def apply(self, state: State, add: Mask, drop: Mask = 0) -> None:
         """Changes a state."""
         add, drop = add & ~state.mask, drop & state.mask
         objective = state.objective + self.written(add) - self.written(drop)
-        for i, plan in list(self._changes(state, add, drop)):
-            objective += plan.cost - state.cost[i]
-            state.cost[i], state.uses[i] = plan.cost, plan.needs
+        for i, number in self._changes(state, add, drop).items():
+            cost = self.plans[i][number].cost
+            objective += cost - state.cost[i]
+            state.cost[i], state.at[i] = cost, number
         state.objective = objective
         state.mask = (state.mask | add) & ~drop
         state.size += self.size(add) - self.size(drop)
+        state.moves.append((add, drop))
 
     def least(self, state: State, mask: Mask) -> float:
         """What a move must gain: the noise of the costs that it can change, not of the whole workload's."""
-        concerned = {i for b in bits(mask) for i in self.touching.get(b, ())}
-        return max(FLOOR, self.minimum_gain * sum(state.cost[i] for i in sorted(concerned)))
-
-    def promises(self, state: State) -> dict[Mask, float]:
-        """What plans miss, with what the statements that miss just that would gain: a lower bound of the whole gain."""
-        found: dict[Mask, float] = {}
-        absent = ~state.mask
-        for plans, now in zip(self.plans, state.cost, strict=True):
-            own: dict[Mask, float] = {}
-            for cost, needs, _ in plans:
-                if cost >= now:
-                    break
-                own.setdefault(needs & absent, now - cost)
-            for add, gain in own.items():
-                found[add] = found.get(add, 0.0) + gain
+        known = self._least.get(mask)
+        if known is None:
+            known = self._least[mask] = {}
+        context = state.mask & self._all_relevant(mask)
+        found = known.get(context)
+        if found is None:
+            cost = state.cost
+            concerned = self.having[mask] if mask in self.having else sorted(self.concerned(mask))
+            found = known[context] = max(FLOOR, self.minimum_gain * sum([cost[i] for i in concerned]))
         return found
 
-    # Forwards
-
-    def forwards(
-        self, state: State, room: float, count: int, exponent: float, visit: Callable[[State], None] | None = None
-    ) -> None:
-        """Adds the best moves to a state until none that gains enough fits.
-
-        Args:
-            room: bytes that the set may have.
-            count: indexes that it may have.
-            exponent: how much size weighs (gain / size ** exponent).
-        """
-        while not self.late():
-            found = [
-                (gain / self.size(add) ** exponent, add)
-                for add, gain in self.promises(state).items()
-                if gain > FLOOR / 2
-                and state.size + self.size(add) <= room
-                and state.mask.bit_count() + add.bit_count() <= count
-            ]
-            best: tuple[float, Mask] | None = None
-            for _, add in heapq.nlargest(_LOOKED_AT, found):
-                gain = self.gain(state, add)
-                score = (gain / self.size(add) ** exponent, add)
-                if (best is None or score > best) and gain >= self.least(state, add):
-                    best = score
-            if best is None:
-                return
-            self.apply(state, best[1])
-            self.drop_idle(state, best[1])
-            if visit is not None:
-                visit(state)
-
-    def drop_idle(self, state: State, keep: Mask = 0) -> None:
-        """Drops indexes whose work others do, to within half of what one must gain."""
-        on = 0
-        for bit in bits(keep):
-            on |= self.tables[bit]
-        for bit in bits(state.mask & ~keep & (on or -1)):
-            if -self.gain(state, 0, bit) < self.least(state, bit) / 2:
-                self.apply(state, 0, bit)
-
-    # Backwards
+    def missing(self, state: State, i: int) -> dict[Mask, float]:
+        """What a statement's cheaper plans miss, and what each of those would save."""
+        known, context = self._missing[i], state.mask & self._needed[i]
+        found = known.get(context)
+        if found is None:
+            absent, now = ~state.mask, state.cost[i]
+            found = known[context] = {}
+            # Backwards, so that of those that miss the same the cheapest stays.
+            for cost, needs, _ in reversed(self.plans[i][: state.at[i]]):
+                found[needs & absent] = now - cost
+        return found
 
     def reductions(self, state: State, among: Mask) -> Iterator[tuple[Mask, Mask]]:
         """Pairs of what to drop and what to put in its place (nothing, or a smaller index of the same table)."""
         for bit in bits(among & state.mask):
             yield bit, 0
-            users = self.touching.get(bit, set())
-            smaller = [
-                b for b in bits(self.tables[bit] & ~state.mask)
-                if self.sizes[b] < self.sizes[bit] and not users.isdisjoint(self.touching.get(b, ()))
-            ]  # fmt: skip
-            smaller.sort(key=lambda b: (-len(users & self.touching[b]), self.sizes[b], b))
-            for b in smaller[:_SMALLER_MOST]:
-                yield bit, b
+            left = _SMALLER_MOST
+            for b in self._smaller_than(bit):
+                if not b & state.mask:
+                    yield bit, b
+                    left -= 1
+                    if not left:
+                        break
 
-    def _rate(self, state: State, drop: Mask, add: Mask, excess: int) -> float:
-        """Loss for a byte; bytes beyond the excess are worth nothing."""
-        loss = max(0.0, -self.gain(state, add, drop))
-        return loss / min(self.size(drop) - self.size(add), excess)
+    def _smaller_than(self, bit: Mask) -> list[Mask]:
+        """Smaller indexes that serve some of the same statements, those that serve most of them first."""
+        if (found := self._smaller.get(bit)) is None:
+            users, size = self.having[bit].keys(), self.sizes[bit]
+            shared = {
+                b: n for b in bits(self.tables[bit])
+                if self.sizes[b] < size and (n := len(users & self.having[b].keys()))
+            }  # fmt: skip
+            found = self._smaller[bit] = sorted(shared, key=lambda b: (-shared[b], self.sizes[b], b))
+        return found
 
-    def backwards(self, state: State, visit: Callable[[State], None]) -> None:
-        """Down to the empty set, a reduction at a time; rates mostly rise as a set shrinks, so that few are renewed."""
-        heap: list[tuple[float, Mask, Mask]] = []
 
-        def enter(bit: Mask) -> None:
-            for drop, add in self.reductions(state, bit):
-                heapq.heappush(heap, (self._rate(state, drop, add, state.size), drop, add))
+class Promises:
+    """What a state's plans miss, with what the statements that miss just that would gain: a lower bound of all gain.
 
-        for bit in bits(state.mask):
-            enter(bit)
-        while heap and not self.late():
-            rate, drop, add = heapq.heappop(heap)
-            if not drop & state.mask or add & state.mask:
+    It is kept up to date through `apply`, and only what a move concerns is looked at again.
+    """
+
+    def __init__(self, model: Model, state: State) -> None:
+        self.model = model
+        self.state = state
+        self.total: dict[Mask, float] = {}
+        self._own = [model.missing(state, i) for i in range(len(model.plans))]
+        total = self.total
+        for own in self._own:
+            for key, gain in own.items():
+                total[key] = total.get(key, 0.0) + gain
+
+    def apply(self, add: Mask, drop: Mask = 0) -> set[Mask]:
+        """Moves the state; what now promises another gain than before."""
+        self.model.apply(self.state, add, drop)
+        dirty: set[Mask] = set()
+        total = self.total
+        for i in sorted(self.model.concerned(add | drop)):
+            before, own = self._own[i], self.model.missing(self.state, i)
+            if own is before:
                 continue
-            now = self._rate(state, drop, add, state.size)
-            if now > rate and heap and now > heap[0][0]:
-                heapq.heappush(heap, (now, drop, add))
-                continue
-            self.apply(state, add, drop)
-            if add:
-                enter(add)
-            visit(state)
-
-    # Exchange
-
-    def improve(self, state: State, room: float, count: int, rounds: int = ROUNDS) -> State:
-        """The best set that exchanges reach from a state within some bytes and a number of indexes."""
-        self.forwards(state, room, count, 1.0)
-        for _ in range(rounds):
-            better = self._exchange(state, room, count)
-            if better is None or self.late():
-                break
-            self.drop_idle(better)
-            self.forwards(better, room, count, 1.0)
-            state = better
-        return state
-
-    def _exchange(self, state: State, room: float, count: int) -> State | None:
-        found = [
-            (gain / self.size(add) ** 0.5, add)
-            for add, gain in self.promises(state).items()
-            if gain > FLOOR and self.size(add) <= room and add.bit_count() <= count
-        ]
-        losses = [
-            (-self.gain(state, a, d), self.size(d) - self.size(a), d, a) for d, a in self.reductions(state, state.mask)
-        ]
-        best: State | None = None
-        for _, add in heapq.nlargest(_EXCHANGES, found):
-            if self.gain(state, add) < self.least(state, add):
-                continue
-            trial = state.copy()
-            self.apply(trial, add)
-            if not self._fit(trial, room, add, losses) or not self._fit_count(trial, count, add):
-                continue
-            if trial.objective < (best or state).objective - FLOOR:
-                best = trial
-        return best
-
-    def _fit(self, state: State, room: float, keep: Mask, losses: Sequence[tuple[float, int, Mask, Mask]]) -> bool:
-        """Reduces a state until it fits, by losses known from before something was added; whether it does."""
-        if state.size <= room:
-            return True
-        self.drop_idle(state, keep)
-        left = sorted(losses)
-        while state.size > room:
-            excess = state.size - room
-            best: tuple[float, Mask, Mask] | None = None
-            for loss, size, drop, add in left:
-                if drop & state.mask and not (drop & keep or add & state.mask):
-                    rate = (max(0.0, loss) / min(size, excess), drop, add)
-                    if best is None or rate < best:
-                        best = rate
-            if best is None:
-                return False
-            self.apply(state, best[2], best[1])
-        return True
-
-    def _fit_count(self, state: State, count: int, keep: Mask) -> bool:
-        while state.mask.bit_count() > count:
-            losses = [(-self.gain(state, 0, bit), bit) for bit in bits(state.mask & ~keep)]
-            if not losses:
-                return False
-            self.apply(state, 0, min(losses)[1])
-        return True
-
-
-def _cheapest(plans: Iterable[PlanCost], mask: Mask) -> PlanCost:
-    for plan in plans:
-        if not plan.needs & ~mask:
-            return plan
-    raise AssertionError("the plan with the indexes that exist needs no candidate")
+            self._own[i] = own
+            for key, gain in before.items():
+                total[key] -= gain
+            for key, gain in own.items():
+                total[key] = total.get(key, 0.0) + gain
+            dirty.update(before, own)
+        return dirty

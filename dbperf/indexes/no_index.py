@@ -73,8 +73,8 @@ def _why(advisor: Advisor, variants: Sequence[Planned], over: set[str]) -> str:
 def _reasons(advisor: Advisor, variants: Sequence[Planned], over: set[str]) -> Iterator[str]:
     """What holds, the most telling first; the last always does."""
     tables = {t: advisor.relations[t] for s in variants for t in s.tables if t in advisor.relations}
-    own = {n for s in variants for n in advisor.costs.names(s.own)}
-    live = {n for s in variants for n in advisor.costs.names(s.live)} & own
+    own = {n for s in variants for n in s.made}
+    live = {n for s in variants for n in s.helped.union(advisor.costs.names(s.live))} & own
     if all(_small(r) and (r.tuples >= 0 or not r.pages) for r in tables.values()):
         pages = max((r.pages for r in tables.values()), default=0)
         yield f"its tables are small (below {max(pages + 1, 2)} pages): reading one is as fast as any index"

@@ -211,9 +211,11 @@ def _rejected(advisor: Advisor, chosen: Point, points: Sequence[Point]) -> list[
     better = [p for p in points if p.objective < chosen.objective]
     over = {n for p in better for n in p.names} - set(chosen.names)
     helped = 0
+    users: set[str] = set()
     for s in advisor.statements:
         helped |= s.live
-    users = set(advisor.costs.names(helped))
+        users |= s.helped
+    users.update(advisor.costs.names(helped))
     chosen_specs = [advisor.costs.specs[n] for n in chosen.names]
     for spec, name in sorted(advisor.name_of.items(), key=lambda x: x[1]):
         if name in chosen.names or name not in advisor.costs.specs:

@@ -14,21 +14,26 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dbperf.indexes.candidates import prefix_of
 from dbperf.indexes.costs import Costs, Mask, Planned, bits
-from dbperf.indexes.explore import EXPLORED, explore, guess
-from dbperf.indexes.model import FLOOR, ROUNDS, Model, State
+from dbperf.indexes.explore import explore, guess
+from dbperf.indexes.model import FLOOR, Model, State
+from dbperf.indexes.moves import Moves
 
 _GRID = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
 """Preferred numbers (ISO 3, R10) of MiB: round budgets are on the grid."""
 _EXPONENTS = (1.0, 0.5, 0.0)
 _AGAIN = 4
-_STARTS, _STARTS_LARGE = 4, 1
+_STARTS = 3
 _LARGE = 0.03
 """Of a set's size: without smaller ones it is not tried."""
+
+
+_Pool = dict[Mask, tuple[int, float]]
+"""Sets with their sizes, and what known plans promised when they were found."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ class Search:
     max_indexes: int | None = None
     deadline: float | None = None
     budget_bytes: int | None = None
-    thorough: bool = True
-    """False for a large workload: fewer questions for each statement."""
+    dear: Collection[str] = ()
+    """Keys of statements that are worth more questions."""
     points: list[Point] = field(default_factory=list)
     stopped: bool = False
     """By the deadline or from outside."""
@@ -83,8 +88,7 @@ class Search:
         try:
             await self._point(0)
             sizes, tables = self.by_bit(kept)
-            most = EXPLORED if self.thorough else EXPLORED // 5
-            await explore(self.costs, self.statements, sizes, tables, self.half_late, most=most)
+            await explore(self.costs, self.statements, sizes, tables, self.half_late, self.dear)
             guess(self.costs, self.statements, self._serves(kept), sizes)
             model = Model(
                 self.statements,
@@ -93,7 +97,6 @@ class Search:
                 {self.costs.bits[n]: self.writes[n] for n in kept},
                 tables,
                 self.minimum_gain,
-                self.late,
             )
             await self._grid(model)
         except asyncio.CancelledError:
@@ -122,35 +125,38 @@ class Search:
         return found
 
     async def _grid(self, model: Model) -> None:
+        moves = Moves(model, self.late)
         count = len(model.sizes) if self.max_indexes is None else self.max_indexes
-        pool = self._paths(model, count)
-        last = model.state(0)
+        pool = self._paths(moves, count)
+        last: Mask = 0
         for room in self._rooms(model, pool):
             if self.late():
                 # What was not visited stands as it was promised by known plans.
                 limit = math.inf if self.budget_bytes is None else self.budget_bytes
-                fitting = [model.state(m) for m, size in pool.items() if size <= limit]
+                fitting = [model.state(m) for m, (size, _) in pool.items() if size <= limit]
                 if fitting:
                     await self._point(min(fitting, key=lambda s: (s.objective, s.size, s.mask)).mask)
                 return
-            for attempt in range(_AGAIN if self.thorough else 1):
-                best = self._best(model, pool, last, room, count)
+            starts = [*self._starts(pool, room), last]
+            for attempt in range(_AGAIN):
+                best = moves.improve([model.state(m) for m in dict.fromkeys(starts)], room, count)
                 learned = await self._verify(model, best, room)
                 await self._point(best.mask)
                 if not learned or self.late():
                     break
-                if attempt == 0 and self.thorough:
-                    pool = self._paths(model, count)
-            last = model.state(best.mask)
+                if attempt == 0:
+                    pool = self._paths(moves, count)
+                starts = [best.mask, last]
+            last = best.mask
         limit = math.inf if self.budget_bytes is None else self.budget_bytes
         # For the curve: what there is beyond the budget.
-        beyond = [model.state(m) for m, size in pool.items() if size > limit]
+        beyond = [model.state(m) for m, (size, _) in pool.items() if size > limit]
         if beyond:
             await self._point(min(beyond, key=lambda s: (s.objective, s.size, s.mask)).mask)
 
-    def _rooms(self, model: Model, pool: Mapping[Mask, int]) -> Iterator[float]:
+    def _rooms(self, model: Model, pool: _Pool) -> Iterator[float]:
         """Sizes from the smallest index up to all that is of use, or to the budget."""
-        most = max(pool.values(), default=0)
+        most = max((size for size, _ in pool.values()), default=0)
         least = max(most / 200, min(model.sizes.values(), default=0))
         for power in range(-2, 12):
             for step in _GRID:
@@ -164,32 +170,29 @@ class Search:
                         yield math.inf
                     return
 
-    def _paths(self, model: Model, count: int) -> dict[Mask, int]:
+    def _paths(self, moves: Moves, count: int) -> _Pool:
         """Sets on the ways up from nothing and down from everything, with their sizes."""
-        found: dict[Mask, int] = {}
+        model = moves.model
+        found: _Pool = {}
 
         def visit(state: State) -> None:
             if state.mask.bit_count() <= count:
-                found[state.mask] = state.size
+                found[state.mask] = state.size, state.objective
 
         tops = []
         for exponent in _EXPONENTS:
             state = model.state(0)
-            model.forwards(state, math.inf, len(model.sizes), exponent, visit)
+            moves.forwards(state, math.inf, len(model.sizes), exponent, visit)
             tops.append(state)
         best = min(tops, key=lambda s: (s.objective, s.size, s.mask))
-        model.backwards(best.copy(), visit)
+        moves.backwards(best.copy(), visit)
         return found
 
-    def _best(self, model: Model, pool: Mapping[Mask, int], last: State, room: float, count: int) -> State:
-        fitting = [model.state(m) for m, size in pool.items() if size <= room]
-        fitting.append(model.state(last.mask))
-        fitting.sort(key=lambda s: (s.objective, s.size, s.mask))
-        found = [
-            model.improve(s, room, count, ROUNDS if self.thorough else 1)
-            for s in fitting[: _STARTS if self.thorough else _STARTS_LARGE]
-        ]
-        return min(found, key=lambda s: (s.objective, s.size, s.mask))
+    @staticmethod
+    def _starts(pool: _Pool, room: float) -> list[Mask]:
+        """The most promising sets that fit."""
+        fitting = sorted((objective, size, mask) for mask, (size, objective) in pool.items() if size <= room)
+        return [mask for *_, mask in fitting[:_STARTS]]
 
     async def _verify(self, model: Model, state: State, room: float) -> bool:
         """Asks what a set costs, without each of its larger indexes, and with all that fits beside it.
@@ -203,13 +206,13 @@ class Search:
             offered = self.costs.offered(s)
             mask = state.mask & offered
             wanted.append((s, mask))
-            if self.thorough:
-                wanted += [(s, mask & ~bit) for bit in bits(state.uses[i]) if model.sizes[bit] >= _LARGE * state.size]
+            if s.key in self.dear:
+                wanted += [
+                    (s, mask & ~bit) for bit in bits(model.uses(state, i)) if model.sizes[bit] >= _LARGE * state.size
+                ]
                 wanted.append((s, mask | left & offered))
         await self.costs.learn(wanted, self.late)
-        before = model.plans.copy()
-        model.refresh()
-        return before != model.plans
+        return model.refresh()
 
     @staticmethod
     def _up_to(model: Model, size: float) -> Mask:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from dbperf.postgres.whatif import PlanJson, nodes
 from dbperf.records.advice import IndexSpec
@@ -16,16 +15,9 @@ _MISSING_SHARE = 0.1
 """Share of inserted entries whose leaf is not in memory. A guess: it depends on the keys' order and the memory."""
 
 
-@dataclass(frozen=True)
-class Write:
-    """A statement that writes one table."""
-
-    calls: float
-    table: tuple[str, str]
-    rows: float
-    """Per call."""
-    columns: frozenset[str] | None
-    """An UPDATE's; None: INSERT or DELETE, which touch every index (DELETE leaves that to VACUUM)."""
+Writes = dict[tuple[str, str], dict[frozenset[str] | None, float]]
+"""Rows that a workload writes by table (schema, name) and by what writes them: an UPDATE's columns, or None for INSERT
+and DELETE, which touch every index (DELETE leaves that to VACUUM)."""
 
 
 def rows_written(plan: PlanJson | None) -> float:
@@ -44,8 +36,7 @@ def touched(spec: IndexSpec, columns: frozenset[str]) -> bool:
 
 
 def write_cost(
-    spec: IndexSpec, pages: int, tuples: float, writes: Mapping[tuple[str, str], list[Write]], relation: Relation,
-    settings: Mapping[str, str],
+    spec: IndexSpec, pages: int, tuples: float, writes: Writes, relation: Relation, settings: Mapping[str, str]
 ) -> float:  # fmt: skip
     """Planner's cost units that the workload's writes pay for one index.
 
@@ -53,18 +44,16 @@ def write_cost(
     """
     per_entry = _entry_cost(spec, pages, tuples, settings)
     total = 0.0
-    for w in writes.get((spec.schema, spec.table), ()):
-        entries = w.rows
-        if w.columns is not None and not touched(spec, w.columns):
-            # A HOT update touches no index; the others add an entry to each.
-            entries *= 1 - _hot_share(relation)
-        total += w.calls * entries * per_entry
+    for columns, entries in writes.get((spec.schema, spec.table), {}).items():
+        # A HOT update touches no index; the others add an entry to each.
+        hot = columns is not None and not touched(spec, columns)
+        total += entries * per_entry * (1 - _hot_share(relation) if hot else 1)
     return total
 
 
-def blocks_hot(spec: IndexSpec, writes: Mapping[tuple[str, str], list[Write]]) -> bool:
+def blocks_hot(spec: IndexSpec, writes: Writes) -> bool:
     """Whether some UPDATE of the workload changes a column of the index, so that it can't be HOT any more."""
-    return any(w.columns and touched(spec, w.columns) for w in writes.get((spec.schema, spec.table), ()))
+    return any(columns and touched(spec, columns) for columns in writes.get((spec.schema, spec.table), ()))
 
 
 def _hot_share(relation: Relation) -> float:

@@ -7,6 +7,7 @@ session's rows under other oids, over the same files), so that sessions never wa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -70,37 +71,67 @@ class Maker:
         self.sessions = sessions
 
     async def create(self, candidates: Sequence[Candidate]) -> Made:
-        # A connection of its own: one that has planned remembers how many segments a table's file has.
-        conn = await asyncpg.connect(self.shadow.server.dsn(self.shadow.name), statement_cache_size=0)
+        made = Made({}, [{}], {})
+        for part in await asyncio.gather(*(self._create(p) for p in self._portions(candidates))):
+            made.rejected.update(part.rejected)
+            made.oids[0].update(part.oids[0])
+            made.names.update(part.names)
+        conn = await self._connect()
         try:
-            return await self._create(conn, candidates)
-        finally:
-            await conn.close()
-
-    async def _create(self, conn: asyncpg.Connection[Any], candidates: Sequence[Candidate]) -> Made:
-        await conn.execute("SET client_min_messages = 'error'")
-        await conn.execute("SET maintenance_work_mem = '64MB'")
-        await conn.execute(f"SET search_path = {self.shadow.catalog.search_path or quote('')}")
-        tables = sorted({(c.spec.schema, c.spec.table) for c in candidates})
-        members = await self._members(conn, tables)
-        paths = await self.shadow.file_paths(conn)
-        short = [m for table in tables for m in members[table] if m in paths]
-        try:
-            for m in short:  # CREATE INDEX would scan the hole
-                shadow_files.resize(paths[m], 0)
-            sql = [c.spec.create_sql(c.name) for c in candidates]
-            rows = await conn.fetch(f"SELECT * FROM {INTERNAL}.try_all($1)", sql)
-            made = Made({candidates[r["n"] - 1].name: r["message"] for r in rows}, [{}], {})
-            kept = [c for c in candidates if c.name not in made.rejected]
-            found = await self._created(conn, kept, made)
-            await self._expression_statistics(conn, kept)
-            await forget_pages(conn)
-            await self._sizes(conn, kept, found)
             await self._take_out(conn, made)
         finally:
-            for m in short:
-                relation = self.shadow.relation_of[m]
-                shadow_files.resize(paths[m], relation.pages)
+            await conn.close()
+        return made
+
+    def _portions(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+        """As many as there are sessions, of about the same number.
+
+        Candidates on a table with all its partitions stay together, in their order.
+        """
+        by_root: dict[tuple[str, str], list[Candidate]] = {}
+        for c in candidates:
+            by_root.setdefault(self._root((c.spec.schema, c.spec.table)), []).append(c)
+        portions: list[list[Candidate]] = [[] for _ in range(self.sessions)]
+        for its in sorted(by_root.values(), key=len, reverse=True):
+            min(portions, key=len).extend(its)
+        return [p for p in portions if p]
+
+    def _root(self, table: tuple[str, str]) -> tuple[str, str]:
+        relation = self.shadow.relation_of.get(table)
+        return self._root(relation.parents[0]) if relation is not None and relation.parents else table
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        """A connection of its own: one that has planned remembers how many segments a table's file has."""
+        conn = await asyncpg.connect(self.shadow.server.dsn(self.shadow.name), statement_cache_size=0)
+        await conn.execute("SET client_min_messages = 'error'")
+        return conn
+
+    async def _create(self, candidates: Sequence[Candidate]) -> Made:
+        conn = await self._connect()
+        try:
+            await conn.execute("SET maintenance_work_mem = '64MB'")
+            await conn.execute(f"SET search_path = {self.shadow.catalog.search_path or quote('')}")
+            tables = sorted({(c.spec.schema, c.spec.table) for c in candidates})
+            members = await self._members(conn, tables)
+            paths = await self.shadow.file_paths(conn)
+            short = [m for table in tables for m in members[table] if m in paths]
+            try:
+                for m in short:  # CREATE INDEX would scan the hole
+                    shadow_files.resize(paths[m], 0)
+                sql = [c.spec.create_sql(c.name) for c in candidates]
+                rows = await conn.fetch(f"SELECT * FROM {INTERNAL}.try_all($1)", sql)
+                made = Made({candidates[r["n"] - 1].name: r["message"] for r in rows}, [{}], {})
+                kept = [c for c in candidates if c.name not in made.rejected]
+                found = await self._created(conn, kept, made)
+                await self._expression_statistics(conn, kept)
+                await forget_pages(conn)
+                await self._sizes(conn, kept, found)
+            finally:
+                for m in short:
+                    relation = self.shadow.relation_of[m]
+                    shadow_files.resize(paths[m], relation.pages)
+        finally:
+            await conn.close()
         return made
 
     async def _members(
