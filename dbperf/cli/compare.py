@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dbperf.cli.options import terminal_width
 from dbperf.errors import EXIT_MISSED, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def finish(
         write_atomic(keep_in / FILE_NAME, render_markdown(result).encode())
     match format_:
         case "text":
-            text = render_text(result, everything=everything, width=terminal_width(output))
+            width = terminal_width() if output is None else None
+            text = render_text(result, everything=everything, width=width)
         case "markdown":
             text = render_markdown(result)
         case "junit":
@@ -156,11 +158,3 @@ def _share(text: str) -> float:
     if not 0 <= value < 1:
         raise UsageError(f"--run-to-run {text!r} is not a share", hint="write it as 2% or 0.02")
     return value
-
-
-def terminal_width(output: Path | None) -> int | None:
-    """Characters of the terminal that will show the text; None where a file or a program takes it."""
-    import shutil
-    import sys
-
-    return shutil.get_terminal_size().columns if output is None and sys.stdout.isatty() else None

@@ -24,7 +24,7 @@ Examples:
   dbperf load --list                            the ready suites, and how long each takes
   dbperf load spike                             against the reference target
   dbperf load my.toml --url http://127.0.0.1:8000 --api-key K --dsn postgresql://me@/app
-  dbperf load smoke --url http://127.0.0.1:8000 --gate 'p95 < 300ms'
+  dbperf load loadtests/api.toml --url http://127.0.0.1:8000 --gate 'p95 < 300ms'
   dbperf load ramp --processes 2                past one core; --master and --worker past one machine
   dbperf load ci --out reports/ci               LOAD-001 to 011, each at most a minute
 """
@@ -309,7 +309,9 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 def _list(output_format: Format) -> None:
     import json
+    from textwrap import wrap
 
+    from dbperf.cli.options import terminal_width
     from dbperf.load.suites import ci_suites, ci_variant, list_suites
     from dbperf.units import format_seconds
 
@@ -347,5 +349,9 @@ def _list(output_format: Format) -> None:
         typer.echo("\n".join([header, "|---|---:|---:|---|", *lines]))
         return
     width = [max(len(r[i]) for r in rows) for i in range(3)]
+    room = (terminal_width() or 0) - sum(width) - 6
     for name, takes, short_text, what in rows:
-        typer.echo(f"{name:{width[0]}}  {takes:>{width[1]}}  {short_text:>{width[2]}}  {what}")
+        first, *more = wrap(what, room) if room >= 20 else [what]
+        typer.echo(f"{name:{width[0]}}  {takes:>{width[1]}}  {short_text:>{width[2]}}  {first}")
+        for line in more:
+            typer.echo(f"{'':{sum(width) + 6}}{line}")

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from dbperf import __version__
 from dbperf.cli.commands import COMMANDS
+from dbperf.cli.options import terminal_width
 from dbperf.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DbperfError, Interrupted, UsageError, did_you_mean
 
 
@@ -114,11 +115,24 @@ def _usage_error(error: TyperException, context: Any) -> UsageError:
 
 
 def fail(error: DbperfError) -> NoReturn:
-    """Prints an error and its hint to stderr and exits."""
-    typer.echo(f"dbperf: {error.message}", err=True)
+    """Prints an error and its hint to stderr, wrapped at words where that is a terminal, and exits."""
+    _tell(f"dbperf: {error.message}", "  ")
     if error.hint:
-        typer.echo(f"  hint: {error.hint}", err=True)
+        _tell(f"  hint: {error.hint}", " " * 8)
     sys.exit(error.exit_code)
+
+
+def _tell(line: str, indent: str) -> None:
+    from textwrap import fill
+
+    width = terminal_width(sys.stderr)
+    # A long path or statement stays whole, so that it can be copied.
+    typer.echo(
+        fill(line, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        if width
+        else line,
+        err=True,
+    )
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ Commands that print a result have ``--format`` and ``-o/--out FILE``; commands t
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TextIO
 
 import typer
 
@@ -19,6 +21,15 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write it to a fil
 Header = Annotated[
     list[str] | None, typer.Option("--header", help="Sent with each request; may be repeated.", metavar="'NAME: VALUE'")
 ]
+
+
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Characters of the terminal that will show the text; None where a file or a program takes it.
+
+    Args:
+        stream: where it goes, stdout by default.
+    """
+    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else None
 
 
 def write_result(text: str, out: Path | None) -> None:

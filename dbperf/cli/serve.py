@@ -88,9 +88,12 @@ def serve(
     )  # fmt: skip
     server = listen(exporter, host=host, port=port)
     name = f"[{host}]" if ":" in host else host
-    typer.echo(f"http://{name}:{server.server_port}/metrics")
     try:
+        # Whoever has read this line may end it: Ctrl-C is the way to, and no interruption of work.
+        typer.echo(f"http://{name}:{server.server_port}/metrics")
         serve_until_interrupted(exporter)
+    except KeyboardInterrupt:
+        pass
     finally:
         server.shutdown()
         server.server_close()

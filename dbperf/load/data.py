@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import asyncpg
+
 from dbperf.errors import ConfigError
 from dbperf.load.suite_file import PLACEHOLDER, placeholders
 from dbperf.records.load import LeftOut
@@ -24,7 +26,7 @@ async def resolve_data(suite: Suite, query: Query | None = None) -> dict[str, li
     A row with one column becomes its value, a row with several a dict. At most 100,000 are kept.
 
     Raises:
-        ConfigError: a file that can't be read, a source that yields nothing.
+        ConfigError: a file that can't be read, SQL that the database refuses, a source that yields nothing.
     """
     found: dict[str, list[Any]] = {}
     for source in suite.data:
@@ -36,7 +38,11 @@ async def resolve_data(suite: Suite, query: Query | None = None) -> dict[str, li
             if query is None:
                 continue
             assert source.sql is not None
-            values = [_plain(tuple(row.keys()), tuple(row.values())) for row in await query(source.sql)]
+            try:
+                rows = await query(source.sql)
+            except asyncpg.PostgresError as e:
+                raise ConfigError(f"data {source.name!r} of suite {suite.name!r}: {e.args[0]}", hint=source.sql) from e
+            values = [_plain(tuple(row.keys()), tuple(row.values())) for row in rows]
         if not values:
             raise ConfigError(f"data {source.name!r} of suite {suite.name!r} yields nothing", hint=source.sql)
         found[source.name] = values[:MAX_VALUES]

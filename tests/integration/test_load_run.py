@@ -18,14 +18,17 @@ import pytest
 
 from dbperf.errors import ConfigError, DbperfError, TargetError, UsageError
 from dbperf.load import derive_suite, read_load, run_load
+from dbperf.load.data import resolve_data
 from dbperf.load.plan import Fleet, Place
 from dbperf.load.progress import LoadEvent
 from dbperf.load.runner import run_worker
 from dbperf.load.suite_file import parse_suite
+from dbperf.postgres.connect import connected
 from dbperf.processes import free_port
 from dbperf.records.base import parse_document
 from dbperf.records.load import EndpointLoad, Load, StageLoad
 from dbperf.stats.hdr import Latencies
+from tests.conftest import Database
 from tests.support.httpserver import FaultyServer, known_quantile_ms
 from tests.support.waiting import eventually, gone
 
@@ -498,3 +501,13 @@ async def test_a_locustfile_that_can_not_be_used_is_one_clear_message(
     assert message in caught.value.message
     with pytest.raises(UsageError, match="there is no locustfile"):
         await run_load(suite, server.url, out_dir=tmp_path, locustfile=tmp_path / "none.py")
+
+
+async def test_data_whose_sql_the_database_refuses_is_an_error_of_the_suite(db_18: Database) -> None:
+    suite = parse_suite(
+        HEAD + '[[endpoints]]\npath = "/ok?id={id}"\n[[data]]\nname = "id"\nsql = "SELECT id FROM gone"\n',
+        "faults.toml",
+    )
+    async with connected(db_18.dsn) as connection:
+        with pytest.raises(ConfigError, match=r"data 'id' of suite 'faults': relation \"gone\" does not exist"):
+            await resolve_data(suite, connection.fetch)
