@@ -282,6 +282,17 @@ def test_axe_finds_no_violation(browser: Browser, url: str, theme: Literal["ligh
     context.close()
 
 
+@pytest.mark.parametrize("width", [980, 1047], ids=["Letter", "A4"])
+def test_a_printed_page_holds_every_column_and_nothing_to_click(page: Page, width: int) -> None:
+    """On its side, with margins of 10 mm, at 96 pixels an inch."""
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": width, "height": 700})
+    wide = "e => [e.getAttribute('aria-label'), e.scrollWidth, e.clientWidth]"
+    cut = page.evaluate(f"[...document.querySelectorAll('.scroll')].map({wide}).filter(x => x[1] > x[2] + 1)")
+    assert cut == []
+    assert page.locator("input:visible, button.js-only:visible").count() == 0
+
+
 def test_printing_unfolds_everything(page: Page) -> None:
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
