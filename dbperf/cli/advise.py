@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dbperf.records.shadow import Catalog
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+_READ_S, _SEEK_S, _STATEMENT_S = 1.0, 2.0, 0.03
+"""What it usually takes (docs/advice.md): 1,000 statements half a minute."""
 EPILOG = """\b
 Examples:
   dbperf advise --dsn postgresql://me@db/app
@@ -130,11 +132,13 @@ async def _advise(
 
     import msgspec
 
+    from dbperf.cli.progress import in_a_terminal
     from dbperf.errors import UsageError
     from dbperf.indexes.advise import Advisor
     from dbperf.indexes.sessions import hypopg_planner, read_source, shadow_planner
 
-    catalog, found = await read_source(dsn, shadow, workload)
+    with in_a_terminal("Read the catalog and the workload", _READ_S):
+        catalog, found = await read_source(dsn, shadow, workload)
     for note in catalog.notes:
         typer.echo(f"  {note.object}: {note.reason}", err=True)
     if not found.statements:
@@ -144,11 +148,14 @@ async def _advise(
         raise UsageError("--planner hypopg works on the target", hint="give --dsn, or leave --planner out")
     request = replace(request, budget_bytes=_budget_bytes(budget, catalog))
     session = hypopg_planner(dsn) if planner == "hypopg" and dsn is not None else shadow_planner(catalog)
-    async with session as ready:
-        advisor = Advisor(catalog, found, ready, request)
-        _stop_on_interrupt(advisor)
-        advice = await advisor.run()
-        notes = [f"{n.object}: {n.reason}" for n in ready.notes]
+    count = len(found.statements)
+    with in_a_terminal(f"Seek indexes for {count} statements", _SEEK_S + count * _STATEMENT_S) as tell:
+        tell("Ctrl-C takes the best set so far")
+        async with session as ready:
+            advisor = Advisor(catalog, found, ready, request)
+            _stop_on_interrupt(advisor)
+            advice = await advisor.run()
+            notes = [f"{n.object}: {n.reason}" for n in ready.notes]
     said = {f"{n.object}: {n.reason}" for n in catalog.notes}
     notes = list(dict.fromkeys([*advice.notes, *notes]))
     for line in notes:

@@ -179,15 +179,18 @@ def _pytest(directory: RunDirectory, tests: list[str], options: list[str], api_k
     from dbperf.processes import Child
 
     arguments = [sys.executable, "-m", "pytest", "-p", "benchmark", "--benchmark-only", "-q", "-p", "no:cacheprovider"]
+    # Where a test calls `dbperf bench`, the outer pytest's variables would make the inner one a worker of its own.
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST") and k != "PYTEST_CURRENT_TEST"}
     if not tests:
-        # The project around the current folder must not configure them.
+        # Neither the project around the current folder nor the plugins beside dbperf have a part in them: some warn of
+        # what they lack, others take seconds to load.
+        inherited["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        arguments += ["-p", "dbperf"]
         perf = Path(dbperf.bench.perf.__file__).parent
         empty = directory.path / "pytest.ini"
         empty.write_text("[pytest]\n")
         arguments += ["-c", str(empty), "--rootdir", str(perf), str(perf / "test_phase3.py")]
     arguments += [*tests, *options, "--dbperf-out", str(directory.path.resolve())]
-    # Where a test calls `dbperf bench`, the outer pytest's variables would make the inner one a worker of its own.
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST") and k != "PYTEST_CURRENT_TEST"}
     environment = {**inherited, **({"DBPERF_API_KEY": api_key} if api_key else {})}
     log = directory.path / "pytest.log"
     with Child.start(arguments, env=environment, log=log, name="pytest") as child:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -200,7 +203,8 @@ def _cprofile(name: str, requests: Path | None, rounds: int, wall: bool, out: Pa
         profiler, sampled = profile_app(found, sender.calls, sender.warm, lifespan, wall=wall)
         sender.tell_errors()
     else:
-        profiler = profile_callable(found, wall=wall)
+        with _its_own_errors(name):
+            profiler = profile_callable(found, wall=wall)
     profiler.dump_stats(out / "profile.pstats")
     typer.echo(str(out / "profile.pstats"))
     stacks = stacks_of(profiler, name=name, wall=wall)
@@ -208,6 +212,20 @@ def _cprofile(name: str, requests: Path | None, rounds: int, wall: bool, out: Pa
         stacks = msgspec.structs.replace(sampled, name=name, notes=[GREENLET_NOTE, *sampled.notes])
     typer.echo(top_list(stacks), err=True)
     return stacks
+
+
+@contextmanager
+def _its_own_errors(name: str) -> Iterator[None]:
+    """What a profiled function raises is shown from its own frames on: dbperf's say nothing about it."""
+    try:
+        yield
+    except Exception as e:
+        around = (str(Path(__file__).parent), str(Path(__file__).parents[1] / "flame"))
+        trace = e.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(around):
+            trace = trace.tb_next
+        typer.echo("".join(traceback.format_exception(type(e), e, trace)), err=True, nl=False)
+        raise DbperfError(f"{name} raised {type(e).__name__}", hint="its own frames are above") from e
 
 
 def _memory(name: str, requests: Path | None, rounds: int) -> Stacks:

@@ -30,7 +30,7 @@ def config_text(*, url: str | None, suite: Path | None, dsn_variable: str | None
     """
     dsn = f'dsn = "env:{dsn_variable}"' if dsn_variable else '# dsn = "env:DATABASE_URL"'
     return f"""\
-# Defaults of dbperf's commands; an option on the command line wins.
+# Defaults of `dbperf run` and `dbperf load`; an option on the command line wins.
 
 # The database is only read. "env:NAME" takes the value from the environment, so that no password stands here;
 # $DBPERF_DSN and the PG* variables are read without a word in this file.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -27,6 +28,19 @@ _MARKS: dict[StageStatus, tuple[str, str]] = {
 }
 _LOG_EVERY_S = 10.0
 _ANNOUNCED_AFTER_S = 2.0
+
+
+@contextmanager
+def in_a_terminal(title: str, expected_s: float | None = None) -> Iterator[Callable[[str], None]]:
+    """Shows that a command works, and what at, while the block runs; in a log nothing. It gives a function that takes
+    what the work is at."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with TerminalProgress(console) as progress:
+        progress.stage_started(title, expected_s)
+        yield progress.stage_update
 
 
 class TerminalProgress:

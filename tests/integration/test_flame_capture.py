@@ -284,6 +284,7 @@ def test_memory_of_an_endpoint_and_of_a_function(tmp_path: Path) -> None:
         (["--pid", "5", "--read", "x"], 2, "don't go together"),
         (["--format", "png", "--pid", "5"], 2, "no format 'png'"),
         (["--cprofile", "nowhere:f"], 2, "no module 'nowhere'"),
+        (["--cprofile", "json:dumps"], 3, "json:dumps raised TypeError"),
         (["--cprofile", "time:nothing"], 2, "has no 'nothing'"),
         (["--cprofile", "sys:path"], 2, "can't be called"),
         (["--cprofile", "tests.support.known_profiles:app"], 2, "is an ASGI application"),

@@ -32,28 +32,46 @@ class Step(NamedTuple):
 
 def console(text: str) -> list[Step]:
     """The commands of a page's `console` blocks, each with the output below it. The shape is the block's last one's."""
+    return [step for m in _FENCE.finditer(text) if m["language"] == "console" for step in _steps(m)]
+
+
+def _steps(block: re.Match[str]) -> list[Step]:
+    steps: list[Step] = []
+    for part in re.split(r"^\$ ", block["body"], flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        steps.append(Step(_COMMENT.sub("", command).strip(), output.rstrip("\n"), None))
+    if block["shape"]:
+        steps[-1] = steps[-1]._replace(shape=block["shape"])
+    return steps
+
+
+def all_commands(text: str) -> list[Step]:
+    """A page's commands in the order of the page: those of `console` blocks, and the `dbperf` lines of other ones."""
     found: list[Step] = []
+
+    def lines(part: str) -> None:
+        found.extend(Step(_COMMENT.sub("", m[1]).strip(), "", None) for m in _INDENTED.finditer(part))
+
+    end = 0
     for m in _FENCE.finditer(text):
-        if m["language"] != "console":
-            continue
-        steps: list[Step] = []
-        for part in re.split(r"^\$ ", m["body"], flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            steps.append(Step(command.strip(), output.rstrip("\n"), None))
-        if m["shape"]:
-            steps[-1] = steps[-1]._replace(shape=m["shape"])
-        found += steps
+        lines(text[end : m.start()])
+        end = m.end()
+        if m["language"] == "console":
+            found.extend(_steps(m))
+        elif not m["language"]:
+            lines("\n".join(f"    {line}" for line in m["body"].splitlines()))
+    lines(text[end:])
     return found
 
 
 def dbperf_commands(text: str) -> list[str]:
     """Every line of a page that calls dbperf, without its comment."""
-    fenced = [
-        line for m in _FENCE.finditer(text) if m["language"] in ("", "console") for line in m["body"].splitlines()
-    ]
-    plain = _FENCE.sub("", text)
-    lines = [line.removeprefix("$ ") for line in fenced] + [m[1] for m in _INDENTED.finditer(plain)]
-    return [_COMMENT.sub("", line).strip() for line in lines if line.startswith("dbperf ")]
+    return [step.command for step in all_commands(text) if step.command.startswith("dbperf ")]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The bodies of a page's fenced blocks of a language."""
+    return [m["body"] for m in _FENCE.finditer(text) if m["language"] == language]
 
 
 @cache

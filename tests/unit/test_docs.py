@@ -41,8 +41,8 @@ def test_a_wrong_command_would_be_noticed() -> None:
         with pytest.raises(Exception, match=r"no-such-option|run|nonsense"):
             parse(wrong)
     assert dbperf_commands("    dbperf up   # starts\n\n```console\n$ dbperf down\n```\n") == [
-        "dbperf down",
         "dbperf up",
+        "dbperf down",
     ]
 
 
