@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from dbperf import __version__
 from dbperf.cli.commands import COMMANDS
+from dbperf.cli.examples import fit
 from dbperf.cli.options import terminal_width
 from dbperf.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DbperfError, Interrupted, UsageError, did_you_mean
 
@@ -42,6 +43,8 @@ class LazyGroup(TyperGroup):
             return None
         command = typer.main.get_command(import_module(COMMANDS[cmd_name].module).app)
         command.name = cmd_name
+        if (width := terminal_width()) is not None:
+            fit(command, width)
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from dbperf.cli.examples import fitted
+from dbperf.cli.reference import commands
 
 
 def shown(*arguments: str, columns: int = 80) -> str:
@@ -31,7 +35,9 @@ def shown(*arguments: str, columns: int = 80) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("load", "--list"), ("advise", "--dsn", "postgresql://x", "--workload", "nowhere")], ids=" ".join
+    "arguments",
+    [("load", "--list"), ("report", "no such run " * 8), ("verify", "--help")],
+    ids=lambda a: a[0],
 )
 def test_what_is_long_breaks_at_words(arguments: tuple[str, ...]) -> None:
     lines = shown(*arguments).splitlines()
@@ -39,7 +45,24 @@ def test_what_is_long_breaks_at_words(arguments: tuple[str, ...]) -> None:
     piped = subprocess.run([sys.executable, "-m", "dbperf", *arguments], capture_output=True, text=True, check=False)
     whole = (piped.stdout + piped.stderr).splitlines()
     assert max(map(len, whole)) > 80
-    assert " ".join(" ".join(lines).split()) == " ".join(" ".join(whole).split()), "the same words"
+    assert " ".join(lines).replace(" \\ ", " ").split() == " ".join(whole).split(), "the same words"
+
+
+EPILOGS = [c.epilog for _, c in commands() if c.epilog]
+
+
+def test_examples_fit_and_are_still_the_same_commands() -> None:
+    long = 0
+    for epilog in EPILOGS:
+        text = fitted(epilog, 78)
+        assert max(map(len, text.splitlines())) <= 78, text
+        again = re.sub(r" \\\n +", " ", text)
+        for line in epilog.splitlines():
+            long += len(line) > 78
+            if (command := re.match(r" *(dbperf .*?)(?: {3,}|$)", line)) is not None:
+                assert command[1] in again
+        assert " ".join(again.split()) == " ".join(epilog.split())
+    assert long > 10
 
 
 def test_a_path_stays_whole(tmp_path: Path) -> None:
