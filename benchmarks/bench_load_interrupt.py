@@ -42,11 +42,10 @@ def cpu_s(pid: int) -> float:
     return float(sum(own[:4]) + sum(sum(t[:2]) for t in living))
 
 
-def interrupted(arguments: list[str], folder: Path) -> tuple[float, float]:
+def interrupted(arguments: list[str], folder: Path, out: Path) -> tuple[float, float]:
     """Seconds from the signal to the end, and CPU seconds of the program and its children."""
-    out = folder / "run"
     program = subprocess.Popen(
-        [sys.executable, "-m", "dbperf", *arguments, "--out", str(out), "--force"], cwd=folder,
+        [sys.executable, "-m", "dbperf", *arguments, "--out", str(out)], cwd=folder,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     log, deadline = out / "load.jsonl", time.monotonic() + 120
@@ -86,7 +85,7 @@ def main() -> None:
                 "run": ["run", "--quick", "--duration", "60s"],
             }
             for case in sys.argv[2:] or cases:
-                found = [interrupted(cases[case], folder) for _ in range(repetitions)]
+                found = [interrupted(cases[case], folder, folder / f"{case}-{n}") for n in range(repetitions)]
                 times = [took_s for took_s, _ in found]
                 print(
                     f"{case}: {statistics.median(times):.2f} s, at most {max(times):.2f} s of {repetitions}, "

@@ -21,7 +21,7 @@ import gevent.event
 import gevent.os
 import locust  # patches the standard library: everything that opens sockets comes after it
 from locust.html import get_html_report
-from locust.stats import StatsCSVFileWriter, stats_history
+from locust.stats import StatsCSVFileWriter, save_stats_json, stats_history
 
 from loadtests.generator import Fleet, Generator, Local, LocustfileError
 from loadtests.recorder import LineFile
@@ -213,6 +213,7 @@ class Driver:
         self.writer.close_files()
         page = get_html_report(self.generator.environment, show_download_link=False)  # type: ignore[no-untyped-call]  # locust
         Path(f"{prefix}_results.html").write_text(page, encoding="utf-8")
+        save_stats_json(self.generator.environment.stats, f"{prefix}_results")  # the last: it clears them
 
 
 def read_plan() -> tuple[dict[str, Any], bytes]:

@@ -106,6 +106,8 @@ def record(
                 notes.append(f"py-spy fell behind at {rate} samples/s: the rate was halved")
                 rate = max(MIN_RATE, rate // 2)
                 continue
+            if why == "behind":
+                notes.append(f"sampling was ended: py-spy fell behind even at {rate} samples/s, and slows the process")
             if why == "health":
                 notes.append("sampling was ended: the target's health check had become three times as slow")
             if not psutil.pid_exists(pid) and time.monotonic() < end - 0.3:

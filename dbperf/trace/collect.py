@@ -14,7 +14,7 @@ import msgspec
 from dbperf.plans.fingerprint import fingerprint, literals_masked
 from dbperf.records.statements import Statements
 from dbperf.records.trace import EndpointTrace, GcPauses, LoopBlock, RequestMeans, Trace, TraceStatement
-from dbperf.trace.findings import findings_of
+from dbperf.trace.findings import findings_of, once_per_process
 from dbperf.trace.measures import Key, RequestMeasures, measure
 from dbperf.trace.reader import Request, Stream, TextInfo, read_folder
 from dbperf.trace.rule_base import event_ms, spread_of
@@ -78,6 +78,7 @@ def summarize(stream: Stream, requests: Sequence[Request], root: Path) -> Trace:
         msgspec.structs.replace(e, findings=findings_of(e, by_route[e.route], stream, places, writes, blocks))
         for e in endpoints
     ]
+    endpoints = once_per_process(endpoints)
     started = min((r.started_ns for r in requests), default=0)
     ended = max((r.started_ns + r.duration_ns for r in requests), default=0)
     lost = sum(r.lost for r in requests)

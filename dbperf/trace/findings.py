@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from dbperf.records.trace import EndpointTrace, LoopBlock, TraceFinding
 from dbperf.trace import rules_statements, rules_waits
 from dbperf.trace.measures import RequestMeasures
@@ -25,6 +27,8 @@ RULES: tuple[Rule, ...] = (
     rules_waits.garbage_collection,
 )
 
+PROCESS_WIDE = frozenset({"garbage_collection"})
+
 
 def findings_of(
     endpoint: EndpointTrace,
@@ -38,3 +42,20 @@ def findings_of(
     context = Context(endpoint, requests, stream, places, is_write, blocks)
     found = [f for rule in RULES for f in rule(context)]
     return sorted(found, key=lambda f: -(f.saved_ms or 0.0))
+
+
+def once_per_process(endpoints: Sequence[EndpointTrace]) -> list[EndpointTrace]:
+    """The endpoints with one finding of what stops a process as a whole, instead of the same at each of them: at the
+    one that it cost most, with the names of the others. A health check is not told to make fewer objects."""
+    hit = {e.route: f for e in endpoints for f in e.findings if f.rule_id in PROCESS_WIDE}
+    if len(hit) < 2:
+        return list(endpoints)
+    most = max(endpoints, key=lambda e: (e.route in hit, e.gc_ms))
+    others = ", ".join(route for route in hit if route != most.route)
+    kept = msgspec.structs.replace(hit[most.route], evidence={**hit[most.route].evidence, "delayed_endpoints": others})
+
+    def left(e: EndpointTrace) -> list[TraceFinding]:
+        own = [kept if f.rule_id in PROCESS_WIDE else f for f in e.findings]
+        return own if e is most else [f for f in own if f.rule_id not in PROCESS_WIDE]
+
+    return [msgspec.structs.replace(e, findings=left(e)) for e in endpoints]

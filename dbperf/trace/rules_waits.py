@@ -175,7 +175,10 @@ def blocked_loop(c: Context) -> list[TraceFinding]:
 
 
 def garbage_collection(c: Context) -> list[TraceFinding]:
-    """Python's garbage collector as a cause of its own of slow requests."""
+    """Python's garbage collector as a cause of its own of slow requests: its time in the process while they ran.
+
+    It stops all that run, whoever made the objects: `findings.once_per_process` leaves one finding of it.
+    """
     pauses = [m.request.gc_ns / 1e6 for m in c.requests]
     if max(pauses) < GC_MS or c.endpoint.gc_ms < GC_SHARE * c.endpoint.total_ms:
         return []

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,52 @@ def test_a_slow_health_check_ends_the_sampling(spinning: subprocess.Popen[bytes]
     assert total(s) < 90_000
     assert any("health check" in n for n in s.notes)
     assert total(s) > 0
+
+
+@pytest.fixture
+def deep() -> Iterator[tuple[int, Callable[[], float]]]:
+    """A process whose stacks py-spy can't read ten times a second, and what asks for its health, in ms."""
+    child = subprocess.Popen([sys.executable, PROGRAM, "deep", "600"], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    with socket.create_connection(("127.0.0.1", int(child.stdout.readline()))) as connection:
+
+        def ask() -> float:
+            start = time.perf_counter()
+            connection.sendall(b"?")
+            connection.recv(1)
+            return (time.perf_counter() - start) * 1e3
+
+        yield child.pid, ask
+    child.stdout.close()
+    child.kill()
+    child.wait()
+
+
+def test_a_sampler_that_falls_behind_is_slowed_and_ended(deep: tuple[int, Callable[[], float]]) -> None:
+    s = pyspy.record(deep[0], 300, rate=2 * pyspy.MIN_RATE, wall=True)
+    assert [n for n in s.notes if "behind" in n] == [
+        "py-spy fell behind at 20 samples/s: the rate was halved",
+        "sampling was ended: py-spy fell behind even at 10 samples/s, and slows the process",
+    ]
+    assert s.rate_per_s == pyspy.MIN_RATE
+    assert inclusive(s)["down"] > 0
+
+
+def test_a_target_that_sampling_slows_down_is_left_alone(deep: tuple[int, Callable[[], float]]) -> None:
+    """Which of the two is noticed first, py-spy's delay or the target's, is for the machine to say."""
+    pid, ask = deep
+    slowest = 0.0
+
+    def health() -> float:
+        nonlocal slowest
+        took_ms = ask()
+        slowest = max(slowest, took_ms)
+        return took_ms
+
+    s = pyspy.record(pid, 300, rate=pyspy.MIN_RATE, health=health, wall=True)
+    assert any(n.startswith("sampling was ended: ") for n in s.notes)
+    assert slowest > pyspy._HEALTH_FLOOR_MS
+    assert min(ask() for _ in range(5)) < slowest
 
 
 def test_a_process_that_ends_in_the_middle(spinning: subprocess.Popen[bytes]) -> None:

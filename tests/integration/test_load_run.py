@@ -19,6 +19,7 @@ import pytest
 from dbperf.errors import ConfigError, DbperfError, TargetError, UsageError
 from dbperf.load import derive_suite, read_load, run_load
 from dbperf.load.data import resolve_data
+from dbperf.load.imports import read_foreign
 from dbperf.load.plan import Fleet, Place
 from dbperf.load.progress import LoadEvent
 from dbperf.load.runner import run_worker
@@ -104,6 +105,11 @@ async def test_every_kind_of_answer_is_measured_and_counted(server: FaultyServer
     assert parse_document(Load, load.to_json(), source="x") == load
     assert (tmp_path / "load_test_results.html").stat().st_size > 10_000
     assert "/status/500" in (tmp_path / "load_test_failures.csv").read_text()
+    as_csv = {e.name: e for e in read_foreign(tmp_path / "load_test_stats.csv").endpoints}
+    as_json = {e.name: e for e in read_foreign(tmp_path / "load_test_results.json").endpoints}
+    assert {name: e.requests for name, e in as_csv.items()} == {name: e.requests for name, e in as_json.items()}
+    # Locust's own counts have the ramp and the warm-up, too.
+    assert all((as_csv[f"GET {name}"].requests or 0) >= e.requests for name, e in found.items())
 
 
 async def test_an_api_that_answers_500_on_everything_is_measured(server: FaultyServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import threading
 import time
@@ -77,12 +78,35 @@ def forever() -> None:
         light(light_s)
 
 
+def deep() -> None:
+    """Threads that wait 500 calls deep: a sample of them takes some tenths of a second, and the process stands still
+    meanwhile. One more answers on a port, which is printed: its health check."""
+    sys.setrecursionlimit(10_000)
+    held = threading.Event()
+
+    def down(left: int) -> None:
+        if left:
+            down(left - 1)
+        else:
+            held.wait()
+
+    for _ in range(int(sys.argv[2])):
+        threading.Thread(target=down, args=(500,), daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        print(server.getsockname()[1], flush=True)
+        while True:
+            client, _ = server.accept()
+            with client:
+                while asked := client.recv(1):
+                    client.sendall(asked)
+
+
 def main() -> None:
     kind = sys.argv[1]
     if kind == "asyncio":
         asyncio.run(in_tasks())
     else:
-        {"threads": in_threads, "gevent": in_greenlets, "forever": forever}[kind]()
+        {"threads": in_threads, "gevent": in_greenlets, "forever": forever, "deep": deep}[kind]()
 
 
 if __name__ == "__main__":

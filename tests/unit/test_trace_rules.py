@@ -165,6 +165,16 @@ def test_commits_pool_pings_flushes_and_pauses() -> None:
     }
 
 
+def test_the_collector_is_told_once_for_all_that_it_stops() -> None:
+    """It runs in the whole process: a health check that it stops has not made its objects."""
+    busy = [request([], gc_ns=30 * MS, route="POST /work") for _ in range(5)]
+    trace = trace_of(*busy, request([], gc_ns=30 * MS, ms=40, route="GET /health"), request([], route="GET /quiet"))
+    told = {e.route: [f.rule_id for f in e.findings] for e in trace.endpoints}
+    assert told == {"POST /work": ["garbage_collection"], "GET /health": [], "GET /quiet": []}
+    (finding,) = trace.endpoints[0].findings
+    assert finding.evidence["delayed_endpoints"] == "GET /health"
+
+
 def test_wide_columns_need_a_small_answer() -> None:
     wide = [TextInfo("SELECT * FROM item", row_bytes=20_000, wide={"vector": 19_000.0})]
     stream = Stream(texts=wide, sources=[("", 0, ""), ("/a.py", 1, "f")])
