@@ -104,7 +104,7 @@ def test_the_server_killed_in_the_middle(server: PgServer, folder: Path, tmp_pat
         assert server.process is not None
         # All of its processes at once, as when the power fails.
         pids = server.psql("SELECT string_agg(pid::text, ' ') FROM pg_stat_activity").split()
-        server.process.send_signal(signal.SIGKILL)
+        server.process.signal(signal.SIGKILL)
         for pid in pids:
             try:
                 os.kill(int(pid), signal.SIGKILL)

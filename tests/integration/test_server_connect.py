@@ -151,7 +151,7 @@ async def test_a_server_that_is_stopping() -> None:
     try:
         connection = await asyncpg.connect(server.dsn())
         assert server.process is not None
-        server.process.send_signal(signal.SIGTERM)  # waits for the session
+        server.process.signal(signal.SIGTERM)  # waits for the session
         pid_file = server.data / "postmaster.pid"
         assert await asyncio.to_thread(eventually, lambda: "stopping" in pid_file.read_text())
         await fails(server.dsn(), "shutting down", "try again")
