@@ -40,7 +40,8 @@ def as_event(raw: dict[str, Any]) -> LoadEvent | None:
         if row["latency"]:
             total.add(Latencies.decode(row["latency"]))
     n = total.count
-    p50, p95, p99 = total.at_ranks_ms(max(1, round(q * n)) for q in (0.5, 0.95, 0.99)) if n else (None, None, None)
+    ranks = [max(1, round(q * n)) for q in (0.5, 0.95, 0.99)]
+    p50, p95, p99 = total.at_ranks_ms(ranks).tolist() if n else (None, None, None)
     return LoadEvent(
         kind="second",
         at=raw["at"],

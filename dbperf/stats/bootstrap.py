@@ -49,7 +49,7 @@ def histogram_quantile_draws(
     k = min(max(math.ceil(q * effective - 1e-9), 1.0), effective)
     at = rng.beta(k, effective - k + 1, draws)
     ranks = np.clip(np.ceil(at * n), 1, n)
-    values = np.array(latencies.at_ranks_ms(np.minimum(ranks, latencies.count).astype(np.int64)))
+    values = latencies.at_ranks_ms(np.minimum(ranks, latencies.count))
     values[ranks > latencies.count] = np.inf
     return values
 

@@ -78,11 +78,11 @@ class Latencies:
         low, high = bin_edges_us(at)
         return float(low + high) / 2e3
 
-    def at_ranks_ms(self, ranks: Iterable[int]) -> list[float]:
+    def at_ranks_ms(self, ranks: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """`at_rank_ms` for several ranks, summing once."""
-        at = np.searchsorted(np.cumsum(self.counts), np.fromiter(ranks, dtype=np.int64))
-        low, high = bin_edges_us(at)
-        return [float(x) for x in (low + high) / 2e3]
+        low, high = bin_edges_us(np.searchsorted(np.cumsum(self.counts), np.asarray(ranks, dtype=np.int64)))
+        middle: npt.NDArray[np.float64] = (low + high) / 2e3
+        return middle
 
     def count_at_most(self, limit_ms: float) -> int:
         """How many samples are at most `limit_ms`; exact up to the width of the bin that holds the limit."""

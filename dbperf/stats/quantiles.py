@@ -79,7 +79,7 @@ def quantile(
         )  # fmt: skip
     low = max(1, math.floor(ranks[0] * n / effective))
     high = min(n, math.ceil(ranks[1] * n / effective))
-    value_ms, low_ms = latencies.at_ranks_ms((rank, min(low, rank)))
+    value_ms, low_ms = latencies.at_ranks_ms((rank, min(low, rank))).tolist()
     high_ms = latencies.at_rank_ms(high) if high <= finished else None
     return Quantile(
         q=q, value_ms=value_ms, ci_low_ms=low_ms, ci_high_ms=high_ms,
