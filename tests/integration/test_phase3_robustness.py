@@ -9,11 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
 
 from dbperf.phase3.launch import RunningTarget, start_target
 from dbperf.phase3.seed import seed
@@ -29,6 +26,11 @@ def target(request: pytest.FixtureRequest, db_18: Database) -> Iterator[RunningT
 
 
 def test_schemathesis_finds_no_server_error(target: RunningTarget) -> None:
+    # Imported here: it takes 0.3 s, which each worker would spend while it collects.
+    import schemathesis
+    from schemathesis import GenerationMode
+    from schemathesis.checks import not_a_server_error
+
     headers = {"X-API-Key": target.api_key}
     document = schemathesis.openapi.from_url(f"{target.url}/openapi.json", headers=headers)
     asked: Counter[int] = Counter()

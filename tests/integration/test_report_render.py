@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
-import altair
 import msgspec
 import pytest
 
@@ -184,6 +183,8 @@ def test_evidence_links_up_and_down(report: Report, html: str) -> None:
 
 
 def test_resources_are_the_samples_highest_and_a_busy_machine_is_noted(tmp_path: Path) -> None:
+    import altair
+
     run = sample_run(tmp_path / "run", endpoints=1)
     report = build_report(run)
     telemetry = run.read(Telemetry)
@@ -478,6 +479,8 @@ def test_statements_beyond_the_limit_are_summed(tmp_path: Path) -> None:
 
 
 def test_pictures_are_valid_altair_specifications(report: Report) -> None:
+    import altair  # 0.3 s, which each worker would spend while it collects
+
     for e in report.endpoints:
         altair.LayerChart.from_dict(charts.distribution_spec(e), validate=True)
         altair.LayerChart.from_dict(charts.timeline_spec(e), validate=True)

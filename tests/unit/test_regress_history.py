@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import altair
 import msgspec
 import numpy as np
 import pytest
@@ -158,6 +157,8 @@ def test_what_people_read(tmp_path: Path) -> None:
 
 def test_the_plot_is_a_file_that_stands_alone() -> None:
     series = with_steps(one(level(40, step_at=25, factor=1.3), subject="GET /<b>&\x1b"))
+    import altair  # 0.3 s, which each worker would spend while it collects
+
     altair.Chart.from_dict(series_spec(series))
     svg = history_svg([series, one([0.0], metric="errors", unit="share")], ["10 users", "x"])
     root = ElementTree.fromstring(svg)

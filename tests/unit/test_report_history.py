@@ -6,7 +6,6 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
-import altair
 import msgspec
 import pytest
 
@@ -62,6 +61,8 @@ def test_a_trend_holds_the_records_figures(root: Path) -> None:
     ]
     trend = next(t for t in group.endpoints if t.title == endpoint["name"])
     assert [p.value_ms for p in trend.points] == expected
+    import altair  # 0.3 s, which each worker would spend while it collects
+
     altair.LayerChart.from_dict(trend_spec(trend), validate=True)
 
 
