@@ -25,6 +25,7 @@ from dbperf.report.build import build_report
 from dbperf.report.html import render_html
 from dbperf.report.junit import render_junit
 from dbperf.report.markdown import render_markdown
+from dbperf.report.model import Report
 from dbperf.report.redact import HIDDEN, redact_sql
 from tests.support.sample_run import sample_run
 
@@ -104,6 +105,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return run
 
 
+@pytest.fixture(scope="module")
+def redacted(run: RunDirectory) -> Report:
+    return build_report(run, redact=True)
+
+
+@pytest.fixture(scope="module")
+def redacted_html(redacted: Report) -> str:
+    return render_html(redacted)
+
+
 def test_every_secret_is_in_the_full_report(run: RunDirectory) -> None:
     """The other tests would pass on an empty page."""
     report = build_report(run)
@@ -111,23 +122,22 @@ def test_every_secret_is_in_the_full_report(run: RunDirectory) -> None:
     assert [x for x in SECRETS if x not in text] == []
 
 
-def test_no_output_holds_any_of_them_when_redacted(run: RunDirectory) -> None:
-    report = build_report(run, redact=True)
-    for text in (report.to_json().decode(), render_html(report), render_markdown(report), render_junit(report)):
+def test_no_output_holds_any_of_them_when_redacted(redacted: Report, redacted_html: str) -> None:
+    for text in (redacted.to_json().decode(), redacted_html, render_markdown(redacted), render_junit(redacted)):
         assert [x for x in SECRETS if x in text] == []
         assert "/home/x" not in text
         assert "case-000042" not in text
 
 
-def test_figures_and_names_survive(run: RunDirectory) -> None:
-    full, redacted = build_report(run), build_report(run, redact=True)
+def test_figures_and_names_survive(run: RunDirectory, redacted: Report, redacted_html: str) -> None:
+    full = build_report(run)
     assert redacted.redacted
     assert redacted.endpoints[0].quantiles == full.endpoints[0].quantiles
     assert redacted.statements is not None
     assert full.statements is not None
     assert [s.total_ms for s in redacted.statements.statements] == [s.total_ms for s in full.statements.statements]
     assert "FROM case_bank WHERE" in redacted.statements.statements[1].text
-    assert "redacted" in render_html(redacted)
+    assert "redacted" in redacted_html
 
 
 def test_share_stands_beside_the_full_report(run: RunDirectory) -> None:
