@@ -7,32 +7,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from dbperf.flame.difference import difference_page
 from dbperf.flame.drawing import figure, page
 from dbperf.flame.ops import Builder
 from dbperf.records.stacks import Frame, Stacks
+from tests.support.chromium import chromium
 
 pytestmark = pytest.mark.browser
-ARGS = [
-    "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 NASTY = "<img src=x onerror=alert(1)></script>😀\u202e"
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
 @pytest.fixture
-def tab() -> Iterator[Page]:
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path="/usr/bin/chromium", args=ARGS)
-        tab = browser.new_page(viewport={"width": 1200, "height": 800})
-        problems: list[str] = []
-        tab.on("console", lambda m: problems.append(m.text))
-        tab.on("pageerror", lambda e: problems.append(str(e)))
-        yield tab
-        browser.close()
-        assert problems == []
+def tab(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    tab = context.new_page()
+    problems: list[str] = []
+    tab.on("console", lambda m: problems.append(m.text))
+    tab.on("pageerror", lambda e: problems.append(str(e)))
+    yield tab
+    context.close()
+    assert problems == []
 
 
 def small() -> Stacks:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.support.cli import dbperf_here, environment
 from tests.support.httpserver import FaultyServer
 
 SUITE = """
@@ -107,7 +108,7 @@ def test_a_missed_gate_exits_with_1_and_says_why(server: FaultyServer, tmp_path:
     ],
 )
 def test_what_can_not_be_done_is_said_in_one_line(args: list[str], code: int, message: str, tmp_path: Path) -> None:
-    done = dbperf(*args, cwd=tmp_path)
+    done = dbperf_here(*args, env=environment(tmp_path), cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

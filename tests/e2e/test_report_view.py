@@ -13,10 +13,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
 
 from dbperf.report.view import Viewer
-from tests.e2e.test_report_browser import ARGS, CHROMIUM
+from tests.support.chromium import chromium
 from tests.support.sample_run import START, sample_run
 
 
@@ -110,8 +109,7 @@ def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_in_the_browser(url: str) -> None:
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 800})
         complaints: list[str] = []
         page.on("console", lambda m: complaints.append(m.text))
@@ -126,4 +124,3 @@ def test_in_the_browser(url: str) -> None:
         page.go_back()
         assert page.evaluate("window.pwned ?? null") is None
         assert [c for c in complaints if "favicon" not in c] == []
-        browser.close()

@@ -1,13 +1,11 @@
-"""`dbperf run` from nothing to a report: figures checked against each other, and every way to end early."""
+"""`dbperf run` from nothing to a report: figures checked against each other."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-import signal
 import subprocess
-import time
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -29,26 +27,11 @@ from dbperf.records.trace import Trace
 from dbperf.records.verdicts import Verdicts
 from dbperf.report import ReportFiles
 from dbperf.units import format_ms
-from tests.support.cli import dbperf, environment, left_behind, started
+from tests.support.cli import STAGES, dbperf, environment, left_behind
 from tests.support.doc_pages import ROOT, console
 from tests.support.tutorial import printed
 
 QUICK = ("run", "--quick", "--duration", "6s", "--warm-up", "1s")
-STAGES = (
-    "database",
-    "seed",
-    "target",
-    "load",
-    "statements",
-    "plans",
-    "flames",
-    "trace",
-    "advice",
-    "proof",
-    "again",
-    "verdicts",
-)
-
 pytestmark = pytest.mark.timeout(480)
 """A run has twelve stages, two of them loads; the first test waits for all of it."""
 
@@ -247,42 +230,3 @@ def test_an_existing_run_is_kept(quick: Quick) -> None:
     assert "exists and is kept" in done.stderr
     assert "--force" in done.stderr
     assert (quick.path / "run.json").read_bytes() == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["database", "seed", "target", "load", "plans"])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_killed_in_any_stage_it_leaves_a_readable_partial_run_and_no_process(
-    stage: str, how: signal.Signals, tmp_path: Path
-) -> None:
-    env = environment(tmp_path / "home")
-    path = tmp_path / "r"
-    with started(*QUICK, "--out", path, env=env, cwd=tmp_path) as process:
-        wait_for_stage(path, stage, process)
-        process.send_signal(how)
-        _, stderr = process.communicate(timeout=300)
-    run = RunDirectory.open(path)
-    assert run.manifest.status == "partial"
-    # A short stage may end between the look at run.json and the signal: then a later one was interrupted.
-    reached = [s for s in run.manifest.stages if s.status in ("interrupted", "done")]
-    assert STAGES.index(reached[-1].name) >= STAGES.index(stage)
-    assert all(s.status == "done" for s in run.manifest.stages[: STAGES.index(stage)])
-    if how is signal.SIGINT:
-        assert process.returncode == 130
-        assert "Traceback" not in stderr
-        assert (path / "report.html").is_file()
-    if any(s.name == "load" and s.status == "done" for s in run.manifest.stages):
-        assert run.read(Load).complete
-    assert not left_behind(env)
-
-
-def wait_for_stage(path: Path, stage: str, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if (path / "run.json").is_file():
-            stages = json.loads((path / "run.json").read_bytes())["stages"]
-            if any(s["name"] == stage and s["status"] == "running" for s in stages):
-                return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError(f"stage {stage} never began")

@@ -13,7 +13,7 @@ from dbperf.records.load import Load
 from dbperf.records.rundir import RunDirectory
 from dbperf.records.statements import Statements
 from tests.conftest import Database
-from tests.support.cli import dbperf, environment
+from tests.support.cli import dbperf, dbperf_here, environment
 from tests.support.httpserver import FaultyServer
 from tests.support.sample_run import sample_run
 
@@ -52,7 +52,7 @@ def check(stderr: str, message: str, hint: str) -> None:
 def test_what_does_not_fit_is_one_line(
     args: tuple[str, ...], code: int, message: str, hint: str, tmp_path: Path
 ) -> None:
-    done = dbperf("run", *args, env=environment(tmp_path / "home"), cwd=tmp_path)
+    done = dbperf_here("run", *args, env=environment(tmp_path / "home"), cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert message in done.stderr
@@ -61,14 +61,15 @@ def test_what_does_not_fit_is_one_line(
 
 def test_an_unknown_configuration_key_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "dbperf.toml").write_text("durration = '5s'\n")
-    done = dbperf("run", env=environment(tmp_path / "home"), cwd=tmp_path)
+    done = dbperf_here("run", env=environment(tmp_path / "home"), cwd=tmp_path)
     assert done.returncode == 2
     check(done.stderr, "dbperf.toml: unknown key 'durration'", "did you mean 'duration'?")
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    done = dbperf("run", "--quick", "--out", tmp_path / "file" / "r", env=environment(tmp_path / "home"), cwd=tmp_path)
+    env = environment(tmp_path / "home")
+    done = dbperf_here("run", "--quick", "--out", tmp_path / "file" / "r", env=env, cwd=tmp_path)
     assert done.returncode == 3
     check(done.stderr, "can't be written", "--out")
     assert (tmp_path / "file").read_text() == "x"

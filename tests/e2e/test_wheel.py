@@ -44,7 +44,7 @@ def test_a_wheel_in_a_new_environment_runs_from_an_empty_folder(venv: Path, tmp_
     empty.mkdir()
     home.mkdir()
     done = subprocess.run(
-        [venv / "bin" / "dbperf", "run", "--quick", "--duration", "4s", "--warm-up", "1s", "--out", "r"],
+        [venv / "bin" / "dbperf", "run", "--quick", "--duration", "2s", "--warm-up", "0s", "--out", "r"],
         cwd=empty, env={"PATH": os.environ["PATH"], "HOME": str(home)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr

@@ -23,6 +23,7 @@ from dbperf.flame.readers import read_profile
 from dbperf.records.stacks import Stacks
 from tests.conftest import Database
 from tests.support import traced_app
+from tests.support.cli import dbperf_here, environment
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests/support/known_profiles.py"
@@ -343,6 +344,7 @@ def test_memory_of_an_endpoint_and_of_a_function(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_said(tmp_path: Path, args: list[str], code: int, message: str) -> None:
-    done = dbperf(*(["--out", str(tmp_path / "o")] if "diff" not in args else []), *args)
+    out = ["--out", str(tmp_path / "o")] if "diff" not in args else []
+    done = dbperf_here("flame", *out, *args, env=environment(tmp_path), cwd=ROOT)
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -29,6 +30,7 @@ from dbperf.records.advice import Advice, IndexKey, IndexSpec
 from dbperf.records.base import parse_document
 from dbperf.records.shadow import Catalog, WorkloadStatement
 from tests.conftest import Database
+from tests.support.cli import dbperf_here, environment
 from tests.support.pgserver import PgServer, bindir_15
 from tests.support.shadow import SHOP, ShadowHost, corpus
 
@@ -394,6 +396,7 @@ def test_an_exported_file_works_with_the_target_stopped(tmp_path: Path) -> None:
 
 
 def test_bad_arguments(tmp_path: Path, db_18: Database) -> None:
+    refused = partial(dbperf_here, "advise", env=environment(tmp_path), cwd=tmp_path)
     for arguments, expected in (
         ((), "either --dsn or --shadow"),
         (("--shadow", tmp_path / "no.json"), "does not exist"),
@@ -402,12 +405,22 @@ def test_bad_arguments(tmp_path: Path, db_18: Database) -> None:
         (("--dsn", db_18.dsn, "--format", "jsn"), "'jsn' is not one of 'text', 'json', 'markdown'"),
         (("--dsn", db_18.dsn, "--planner", "magic"), "is not a planner"),
     ):
-        done = dbperf("advise", *arguments)
+        done = refused(*arguments)
         assert done.returncode in (2, 3), (arguments, done.stderr)
         assert expected in done.stderr
         assert done.stdout == ""
     (tmp_path / "a.sql").write_text("SELECT 1")
-    done = dbperf("advise", "--dsn", db_18.dsn, "--workload", tmp_path, "--budget", "much")
+    done = dbperf_here(
+        "advise",
+        "--dsn",
+        db_18.dsn,
+        "--workload",
+        tmp_path,
+        "--budget",
+        "much",
+        env=environment(tmp_path),
+        cwd=tmp_path,
+    )
     assert done.returncode == 2
     assert "is not a size" in done.stderr
 

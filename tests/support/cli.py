@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import psutil
 
+from dbperf.cli.main import main
+
 MARK = "DBPERF_TEST_MARK"
+STAGES = (
+    "database",
+    "seed",
+    "target",
+    "load",
+    "statements",
+    "plans",
+    "flames",
+    "trace",
+    "advice",
+    "proof",
+    "again",
+    "verdicts",
+)
+"""Of `dbperf run`, in their order."""
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -33,6 +52,25 @@ def dbperf(*args: str | Path, env: dict[str, str], cwd: Path, timeout: float = 5
         timeout=timeout,
         check=False,
     )
+
+
+def dbperf_here(*args: str | Path, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command in this process, which has imported everything already: for commands that only read and refuse."""
+    command = ["dbperf", *map(str, args)]
+    raw = io.BytesIO(), io.BytesIO()
+    out, err = (io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True) for stream in raw)
+    code: object = None
+    with (
+        chdir(cwd), redirect_stdout(out), redirect_stderr(err),
+        patch.dict(os.environ, env, clear=True), patch.object(sys, "argv", command),
+    ):  # fmt: skip
+        try:
+            main()
+        except SystemExit as e:
+            code = e.code
+    assert isinstance(code, int), f"{command} ended without an exit code"
+    stdout, stderr = (stream.getvalue().decode() for stream in raw)
+    return subprocess.CompletedProcess(command, code, stdout, stderr)
 
 
 @contextmanager
