@@ -9,6 +9,9 @@ from dbperf.records.tail import Tail
 from dbperf.trace.parts import SUFFIX
 from dbperf.trace.reader import Request, Stream, TraceFile
 
+_SLACK_NS = 60_000_000_000
+"""File systems stamp by a clock of their own; of a file that changed a little before, each request is looked at."""
+
 
 class Follower:
     """Gives every request that ends after `since_ns` (wall clock) once, in the order of each file."""
@@ -68,7 +71,7 @@ class Follower:
 
     def _read(self, path: Path) -> list[Request]:
         if path not in self._files:
-            if path.stat().st_mtime_ns < self._since_ns:
+            if path.stat().st_mtime_ns + _SLACK_NS < self._since_ns:
                 return []  # nothing in it has ended since
             self._files[path] = Tail(path), self._file(path)
         known = self._files[path]

@@ -18,8 +18,8 @@ from dbperf.monitor.relations import Relation, RelationCounters, RelationsLook
 from dbperf.records.tail import Tail
 from dbperf.records.verdicts import ServiceLevel
 from dbperf.stats.hdr import Latencies
+from dbperf.trace.parts import VERSION
 from dbperf.trace.state import STATEMENT
-from dbperf.trace.stream import VERSION
 from tests.support.comparing import comparison_of
 
 MS = 1_000_000
@@ -35,7 +35,9 @@ class Trace:
         self.began_ns = time.time_ns()
         self.requests = 0
         # The two clocks are the same here: times are wall clock.
-        self.append(["h", VERSION, 1, 0, 0, ""], *(["t", i, t] for i, t in enumerate(TEXTS)), ["s", 1, "/a.py", 3, "f"])
+        self.append(
+            ["h", VERSION, 1, 0, 0, "", name, 1], *(["t", i, t] for i, t in enumerate(TEXTS)), ["s", 1, "/a.py", 3, "f"]
+        )
 
     def append(self, *items: list[Any]) -> None:
         with self.path.open("a") as f:

@@ -11,7 +11,7 @@ import pytest
 
 from dbperf.errors import RecordError
 from dbperf.records.load import Load
-from dbperf.report.history import profile_of, read_history
+from dbperf.report.history import Trend, profile_of, read_history
 from dbperf.report.index import render_index
 from dbperf.report.trend_charts import trend_spec
 from tests.support.comparing import lognormal, make_run
@@ -52,6 +52,12 @@ def test_only_runs_that_measured_the_same_share_a_trend(root: Path) -> None:
         assert [p.folder for p in trend.points] == ["0-ten", "1-ten", "2-ten"]
 
 
+def check_chart(trend: Trend) -> None:
+    import altair  # 0.3 s, which each worker would spend while it collects
+
+    altair.LayerChart.from_dict(trend_spec(trend), validate=True)
+
+
 def test_a_trend_holds_the_records_figures(root: Path) -> None:
     (group,) = read_history(root).groups
     loads = [msgspec.json.decode((root / f"{i}-ten" / "load.json").read_bytes()) for i in range(3)]
@@ -61,9 +67,7 @@ def test_a_trend_holds_the_records_figures(root: Path) -> None:
     ]
     trend = next(t for t in group.endpoints if t.title == endpoint["name"])
     assert [p.value_ms for p in trend.points] == expected
-    import altair  # 0.3 s, which each worker would spend while it collects
-
-    altair.LayerChart.from_dict(trend_spec(trend), validate=True)
+    check_chart(trend)
 
 
 def test_other_targets_scales_and_versions_are_other_profiles(root: Path) -> None:
@@ -96,7 +100,7 @@ def test_a_step_is_marked_in_the_trend_with_its_commits(tmp_path: Path) -> None:
     [step] = stepped.steps
     assert (step.at, step.verdict, step.revision_before, step.revision_after) == (7, "worse", "a" * 40, "b" * 40)
     assert level.steps == []
-    altair.LayerChart.from_dict(trend_spec(stepped), validate=True)
+    check_chart(stepped)
     page = render_index(read_history(tmp_path), tmp_path)
     assert page.count('<p class="step">') == 1
     assert f"{'a' * 12}..{'b' * 12}" in page
