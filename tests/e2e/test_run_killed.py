@@ -21,9 +21,13 @@ from tests.support.cli import STAGES, environment, left_behind, started
 QUICK = ("run", "--quick", "--duration", "2s", "--warm-up", "0s")
 
 
+EARLY = [(s, how) for s in ("database", "seed", "target", "load", "plans") for how in (signal.SIGINT, signal.SIGKILL)]
+# Each is half a minute behind the start: with one of the two signals.
+LATE = [("flames", signal.SIGKILL), ("proof", signal.SIGINT), ("again", signal.SIGKILL)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["database", "seed", "target", "load", "plans"])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(("stage", "how"), [*EARLY, *LATE])
 def test_killed_in_any_stage_it_leaves_a_readable_partial_run_and_no_process(
     stage: str, how: signal.Signals, tmp_path: Path
 ) -> None:
