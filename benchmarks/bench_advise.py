@@ -1,19 +1,24 @@
 """Figures of the advisor: quality and what-if calls beside published algorithms, speed, and the shadow's own times.
 
-python benchmarks/bench_advise.py [--large]
+python benchmarks/bench_advise.py [SECTION ...]
+
+Sections: clones, ssb, mixed-100, mixed-1000, mixed-10000, reference-spec, reference-large; all of them by default.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import resource
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.index_algorithms import ALGORITHMS, Model
+from benchmarks.index_reference import enlarged, reference
 from benchmarks.index_workloads import catalog, mixed, ssb, table
 from dbperf.indexes.advise import Request, advise
 from dbperf.indexes.candidates import Options
@@ -24,8 +29,7 @@ from dbperf.records.shadow import Catalog, WorkloadStatement
 BUDGETS = {"250 MB": 250 << 20, "500 MB": 500 << 20, "1 GB": 1 << 30, "unlimited": None}
 
 
-async def compare(name: str, source: Catalog, statements: list[WorkloadStatement], *, algorithms: list[str]) -> None:
-    found = checked(statements)
+async def compare(name: str, source: Catalog, found: Workload, *, algorithms: list[str]) -> None:
     print(f"\n{name}: {len(found.statements)} statements, {len(source.relations)} tables")
     print(f"  {'width':>5} {'budget':>9}  {'algorithm':<12} {'cost':>7} {'size':>8} {'calls':>7} {'time':>8}")
     for width in (2, 3):
@@ -75,17 +79,46 @@ async def clones() -> None:
             print(f"shadow of {count} tables, {count * columns} columns: {planner.shadow.build_s:.2f} s", flush=True)
 
 
-async def main() -> None:
-    await clones()
-    await compare("Star Schema Benchmark", *ssb(), algorithms=list(ALGORITHMS))
-    await compare("mixed, 100 statements", *mixed(100, 20), algorithms=list(ALGORITHMS))
-    for count in (1000, 10000) if "--large" in sys.argv else (1000,):
-        source, statements = mixed(count)
-        found = checked(statements)
-        print(f"\nmixed, {len(found.statements)} statements, {len(source.relations)} tables")
-        async with shadow_planner(source) as planner:
-            await ours(source, found, planner, 3, "1 GB", 1 << 30)
+async def reference_target(scale: str) -> None:
+    """DB-001 to DB-006 and the statements of the naive API."""
+    source, found = await reference()
+    source = enlarged(source) if scale == "large" else source
+    await compare(source.source, source, found, algorithms=list(ALGORITHMS))
+
+
+async def alone(count: int) -> None:
+    """A workload that is too large for most of the published algorithms to end in sensible time."""
+    source, statements = mixed(count)
+    found = checked(statements)
+    print(f"\nmixed, {len(found.statements)} statements, {len(source.relations)} tables")
+    async with shadow_planner(source) as planner:
+        await ours(source, found, planner, 3, "1 GB", 1 << 30)
+        if count <= 1000:
+            await theirs("DB2 Advisor", source, found, planner, 3, "1 GB", 1 << 30)
+    print(f"  {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB of memory at most")
+
+
+SECTIONS: dict[str, Callable[[], Awaitable[None]]] = {
+    "clones": clones,
+    "ssb": lambda: compare("Star Schema Benchmark", *with_workload(ssb()), algorithms=list(ALGORITHMS)),
+    "mixed-100": lambda: compare("mixed, 100 statements", *with_workload(mixed(100, 20)), algorithms=list(ALGORITHMS)),
+    "mixed-1000": lambda: alone(1000),
+    "mixed-10000": lambda: alone(10000),
+    "reference-spec": lambda: reference_target("spec"),
+    "reference-large": lambda: reference_target("large"),
+}
+
+
+def with_workload(made: tuple[Catalog, list[WorkloadStatement]]) -> tuple[Catalog, Workload]:
+    return made[0], checked(made[1])
+
+
+async def main(names: Sequence[str]) -> None:
+    if unknown := [n for n in names if n not in SECTIONS]:
+        sys.exit(f"no section {unknown[0]}; there are {', '.join(SECTIONS)}")
+    for name in names or SECTIONS:
+        await SECTIONS[name]()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1:]))

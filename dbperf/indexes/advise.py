@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -73,6 +73,8 @@ class Advisor:
         self.statements: list[Planned] = []
         self.coefficients: dict[str, float] = {}
         self._write_costs: dict[str, float] = {}
+        self._rows_kept: dict[tuple[str, str, str], float] = {}
+        """By table and predicate."""
         self.workload = workload
         self.source = workload.statements
         self.started = time.monotonic()
@@ -92,20 +94,21 @@ class Advisor:
         await self._base()
         if not self.statements:
             return build_advice(self, Point((), 0, 1.0), [], complete=True)
-        await self._candidates()
         search = self._search()
+        await self._candidates(search.quarter_late)
+        search = self._search(hurried=search.hurried)
         sizes, tables = search.by_bit(self.costs.bits)
-        found = await ablate(self.costs, self.statements, sizes, tables, search.half_late, search.dear)
+        found = await ablate(self.costs, search.statements, sizes, tables, search.half_late, search.dear)
         benefit = self._benefits()
         survivors = self._fewer(self.costs.names(found), benefit)
         await self._keep(survivors)
-        survivors += await self._variants(survivors, benefit)
-        hurried = search.hurried
-        search = self._search()
+        if not search.half_late():
+            survivors += await self._variants(survivors, benefit)
+        search = self._search(hurried=search.hurried)
         points = await search.run(survivors)
         chosen, self.asked_for = await with_required(self, search, self._within_budget(points))
         await self._learn_marginals(chosen)
-        advice = build_advice(self, chosen, points, complete=not (search.stopped or search.hurried or hurried))
+        advice = build_advice(self, chosen, points, complete=not (search.stopped or search.hurried))
         await self.planner.remove(survivors)
         return advice
 
@@ -116,11 +119,11 @@ class Advisor:
             wanted = [(s, mask & ~b) for s in self.statements for b in bits(self.costs.used(s, mask))]
             await self.costs.learn(wanted)
 
-    def _search(self) -> Search:
+    def _search(self, *, hurried: bool = False) -> Search:
         limit = self.request.time_limit_s
         self._search_now = Search(
             costs=self.costs,
-            statements=self.statements,
+            statements=self._by_share(),
             coefficients=self.coefficients,
             sizes={n: self.sizes[n].size_bytes for n in self.costs.bits},
             writes={n: self.write_share(n) for n in self.costs.bits},
@@ -131,14 +134,17 @@ class Advisor:
             budget_bytes=self.request.budget_bytes,
             dear=self._dear(),
             stopped=self._stopped,
+            hurried=hurried,
             started=self.started,
         )
         return self._search_now
 
     def _dear(self) -> frozenset[str]:
-        """Statements with the largest share of the objective."""
-        ranked = sorted(self.statements, key=lambda s: -self.coefficients[s.key] * s.base)
-        return frozenset(s.key for s in ranked[:_DEAR])
+        return frozenset(s.key for s in self._by_share()[:_DEAR])
+
+    def _by_share(self) -> list[Planned]:
+        """Statements with the largest share of the objective first."""
+        return sorted(self.statements, key=lambda s: -self.coefficients[s.key] * s.base)
 
     async def _base(self) -> None:
         """Plans every statement as things are; what can't be planned is skipped by name."""
@@ -192,27 +198,36 @@ class Advisor:
             writes = self.writes.setdefault(table, {})
             writes[columns] = writes.get(columns, 0.0) + entries
 
-    async def _candidates(self) -> None:
+    async def _candidates(self, late: Callable[[], bool]) -> None:
+        """Makes candidates for each statement, those with the largest share of the objective first."""
         options = _completed(self.request.options, self.catalog)
-        specs: dict[IndexSpec, list[Planned]] = {}
-        for planned in self.statements:
+        owners: dict[IndexSpec, list[Planned]] = {}
+        for planned in self._by_share():
             for use in self.uses[planned.key].tables:
                 for spec in make.candidates(use, options):
-                    specs.setdefault(spec, []).append(planned)
-        names = await self._add(list(specs))
-        for spec, owners in specs.items():
-            if spec in names:
-                for planned in owners:
-                    planned.own |= self.costs.bits[names[spec]]
-                    planned.leading |= {leading_of(spec)}
-                    planned.expressions |= {k.expression for k in spec.keys if k.expression}
+                    owners.setdefault(spec, []).append(planned)
+            if len(owners) >= _ADD_AT_ONCE:
+                await self._enter(owners)
+                owners = {}
+                if late():
+                    return
+        await self._enter(owners)
+
+    async def _enter(self, owners: Mapping[IndexSpec, Sequence[Planned]]) -> None:
+        names = await self._add(list(owners))
+        for spec, name in names.items():
+            for planned in owners[spec]:
+                planned.own |= self.costs.bits[name]
+                planned.leading |= {leading_of(spec)}
+                planned.expressions |= {k.expression for k in spec.keys if k.expression}
 
     async def _add(self, specs: Sequence[IndexSpec]) -> dict[IndexSpec, str]:
         """Sizes candidates and makes them known to the planner; what it refuses is rejected with its reason."""
-        shares = await self._shares(specs)
+        fresh = [s for s in specs if s not in self.name_of]
+        shares = await self._shares(fresh)
         added: list[Candidate] = []
-        for spec in specs:
-            if spec in self.name_of or (spec.predicate and not 0 < shares[spec] <= _PARTIAL_MOST):
+        for spec in fresh:
+            if spec.predicate and not 0 < shares[spec] <= _PARTIAL_MOST:
                 continue
             name = f"dbperf_candidate_{next(_NUMBERS):09}"  # names sort as numbers do
             size = estimate(self.relations[spec.schema, spec.table], spec, share=shares[spec], known=self.columns_known)
@@ -234,13 +249,14 @@ class Advisor:
 
     async def _shares(self, specs: Sequence[IndexSpec]) -> dict[IndexSpec, float]:
         """The share of a table's rows that each predicate keeps, as the planner estimates it."""
-        predicates = sorted({(s.schema, s.table, s.predicate) for s in specs if s.predicate is not None})
+        rows = self._rows_kept
+        predicates = sorted({(s.schema, s.table, s.predicate) for s in specs if s.predicate is not None} - rows.keys())
         questions = [
             Question(statement=f"SELECT FROM {make.table_sql(schema, table)} WHERE {predicate}")
             for schema, table, predicate in predicates
         ]
         answers = await self.planner.ask(questions)
-        rows = {p: a.plan["Plan Rows"] if a.plan else 0.0 for p, a in zip(predicates, answers, strict=True)}
+        rows.update((p, a.plan["Plan Rows"] if a.plan else 0.0) for p, a in zip(predicates, answers, strict=True))
         return {
             s: 1.0
             if s.predicate is None

@@ -43,7 +43,7 @@ async def ablate(
     chains = [(s, s.own, True, True) for s in statements]
     for step in range(1 + max(*_AGAIN, *_AGAIN_CHEAP)):
         chains = [c for c in chains if c[1]]
-        if not chains or late():
+        if not chains or (step and late()):
             break
         await costs.learn([(s, mask) for s, mask, *_ in chains], late)
         following = []

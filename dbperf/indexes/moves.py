@@ -75,10 +75,12 @@ class Moves:
                 if state.size + size_of(add) > room or state.mask.bit_count() + add.bit_count() > count:
                     large.append(entry)
                     continue
-                looked_at.append(entry)
                 gain = model.gain(state, add)
+                if gain < model.least(state, add):
+                    continue  # until its promise changes
+                looked_at.append(entry)
                 score = (gain / size_of(add) ** exponent, add)
-                if (best is None or score > best) and gain >= model.least(state, add):
+                if best is None or score > best:
                     best = score
             if best is None:
                 return
@@ -186,10 +188,14 @@ class Moves:
         ]
         losses.sort()
         best, moves = state.objective - FLOOR, None
-        for _, add in heapq.nlargest(_EXCHANGES, found):
+        left = _EXCHANGES
+        for _, add in sorted(found, reverse=True):
             gain = model.gain(state, add)
             if state.objective - gain >= best or gain < model.least(state, add):
                 continue  # what must go to make room only adds to the objective
+            if not left:
+                break
+            left -= 1
             trial = state.copy()
             model.apply(trial, add)
             if not self._fit(trial, room, add, losses) or not self._fit_count(trial, count, add):

@@ -261,8 +261,15 @@ class Search:
             self.stopped = True
         return self.stopped
 
+    def quarter_late(self) -> bool:
+        """Whether a quarter of the time is over: then no more candidates are made."""
+        return self._past(0.25)
+
     def half_late(self) -> bool:
         """Whether half of the time is over: then exploring ends, so that there is time to choose."""
-        if self.deadline is not None and time.monotonic() > (self.started + self.deadline) / 2:
-            self.hurried = True
-        return self.hurried or self.stopped
+        return self._past(0.5)
+
+    def _past(self, share: float) -> bool:
+        past = self.deadline is not None and time.monotonic() > self.started + share * (self.deadline - self.started)
+        self.hurried |= past
+        return past or self.stopped

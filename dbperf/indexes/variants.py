@@ -53,9 +53,10 @@ def variants_of(statement: WorkloadStatement, resolver: Resolver) -> list[Varian
     if statement.cases:
         return _observed(statement, use, resolver)
     shares = _shares(use)
-    apart = any(b.role == "like" for b in bindings(statement.text))
+    bound = bindings(statement.text)
+    apart = any(b.role == "like" for b in bound)
     found = [Variant(statement.id, statement.id, statement.text, statement.calls, use)]
-    for case, text in _drawn(statement.text, use):
+    for case, text in _drawn(statement.text, use, bound):
         if shares[case] > 0 and all(text != v.text for v in found):
             calls = statement.calls * shares[case]
             found.append(Variant(statement.id, f"{statement.id} ({case} values)", text, calls, use, apart))
@@ -122,12 +123,11 @@ def _bands(table: TableUse, c: Condition) -> _Bands | None:
     return _Bands(common, typical, max(0.0, 1 - common - typical), middle)
 
 
-def _drawn(text: str, use: StatementUse) -> Iterator[tuple[Case, str]]:
+def _drawn(text: str, use: StatementUse, bound: Sequence[Binding]) -> Iterator[tuple[Case, str]]:
     """The text with values of each case, as far as statistics have some; other parameters stay."""
     if not parameters_of(text):
         return
     casts = {int(n): name.strip() for n, name in _CAST.findall(text)}
-    bound = bindings(text)
     columns = _columns(bound, use)
     pairs = [(c.parameter, _bands(t, c)) for t in use.tables for c in t.conditions]
     middles = {number: bands.middle for number, bands in pairs if bands is not None}

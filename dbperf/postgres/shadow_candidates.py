@@ -113,8 +113,9 @@ class Maker:
             await conn.execute(f"SET search_path = {self.shadow.catalog.search_path or quote('')}")
             tables = sorted({(c.spec.schema, c.spec.table) for c in candidates})
             members = await self._members(conn, tables)
-            paths = await self.shadow.file_paths(conn)
-            short = [m for table in tables for m in members[table] if m in paths]
+            among = [m for table in tables for m in members[table]]
+            paths = await self.shadow.file_paths(conn, among)
+            short = [m for m in among if m in paths]
             try:
                 for m in short:  # CREATE INDEX would scan the hole
                     shadow_files.resize(paths[m], 0)

@@ -137,6 +137,7 @@ class ShadowPlanner:
         self._maker = Maker(shadow, len(sessions))
         self._names: dict[str, str] = {}
         self._existing: dict[tuple[str, str], list[int]] = {}
+        self._explained: dict[str, str] = {}
 
     @classmethod
     async def open(cls, shadow: ShadowDatabase, *, sessions: int | None = None) -> ShadowPlanner:
@@ -220,7 +221,7 @@ class ShadowPlanner:
             hidden = [oid for name in sorted(off) for oid in self._existing.get(name, ())]
             for start in range(0, len(members), size):
                 part = members[start : start + size]
-                batch.append(_Group(sorted(on), hidden, [(i, _explain(questions[i].statement)) for i in part]))
+                batch.append(_Group(sorted(on), hidden, [(i, self._explain(questions[i].statement)) for i in part]))
                 room -= len(part)
                 if room <= 0:
                     yield batch
@@ -228,7 +229,9 @@ class ShadowPlanner:
         if batch:
             yield batch
 
-
-def _explain(statement: str) -> str:
-    generic = "GENERIC_PLAN, " if parameters_of(statement) else ""
-    return f"EXPLAIN ({generic}FORMAT JSON) {statement}"
+    def _explain(self, statement: str) -> str:
+        """EXPLAIN for a statement; the same ones are asked about over and over."""
+        if (found := self._explained.get(statement)) is None:
+            generic = "GENERIC_PLAN, " if parameters_of(statement) else ""
+            found = self._explained[statement] = f"EXPLAIN ({generic}FORMAT JSON) {statement}"
+        return found
