@@ -106,7 +106,7 @@ def test_a_slow_health_check_ends_the_sampling(spinning: subprocess.Popen[bytes]
 @pytest.fixture
 def deep() -> Iterator[tuple[int, Callable[[], float]]]:
     """A process whose stacks py-spy can't read ten times a second, and what asks for its health, in ms."""
-    child = subprocess.Popen([sys.executable, PROGRAM, "deep", "600"], stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, PROGRAM, "deep", "200"], stdout=subprocess.PIPE)
     assert child.stdout is not None
     with socket.create_connection(("127.0.0.1", int(child.stdout.readline()))) as connection:
 
@@ -122,6 +122,7 @@ def deep() -> Iterator[tuple[int, Callable[[], float]]]:
     child.wait()
 
 
+@pytest.mark.slow
 def test_a_sampler_that_falls_behind_is_slowed_and_ended(deep: tuple[int, Callable[[], float]]) -> None:
     s = pyspy.record(deep[0], 300, rate=2 * pyspy.MIN_RATE, wall=True)
     assert [n for n in s.notes if "behind" in n] == [
@@ -132,6 +133,7 @@ def test_a_sampler_that_falls_behind_is_slowed_and_ended(deep: tuple[int, Callab
     assert inclusive(s)["down"] > 0
 
 
+@pytest.mark.slow
 def test_a_target_that_sampling_slows_down_is_left_alone(deep: tuple[int, Callable[[], float]]) -> None:
     """Which of the two is noticed first, py-spy's delay or the target's, is for the machine to say."""
     pid, ask = deep
