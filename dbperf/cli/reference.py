@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ completion.
 """
 
 
-def commands() -> Iterator[tuple[str, Any]]:
+@cache
+def commands() -> tuple[tuple[str, Any], ...]:
     """Every command and subcommand with its words, such as ``dbperf flame diff``, in the order of `dbperf --help`."""
-    for name, entry in COMMANDS.items():
-        yield from _with_children(f"dbperf {name}", typer.main.get_command(import_module(entry.module).app))
+    apps = {name: typer.main.get_command(import_module(entry.module).app) for name, entry in COMMANDS.items()}
+    return tuple(found for name, app in apps.items() for found in _with_children(f"dbperf {name}", app))
 
 
 def _with_children(path: str, command: Any) -> Iterator[tuple[str, Any]]:

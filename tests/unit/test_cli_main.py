@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from dbperf.cli.commands import COMMANDS
 from dbperf.cli.main import main
+from tests.support.cli import dbperf_here, environment
 
 
 def dbperf(*args: str) -> subprocess.CompletedProcess[str]:
@@ -62,9 +64,9 @@ def test_options_that_do_not_fit_are_one_line_and_a_hint(
     assert second.startswith(f"  hint: {hint}")
 
 
-def test_no_command_shows_the_help() -> None:
+def test_no_command_shows_the_help(tmp_path: Path) -> None:
     for args in ((), ("target",)):
-        done = dbperf(*args)
+        done = dbperf_here(*args, env=environment(tmp_path), cwd=tmp_path)
         assert done.returncode == 2
         assert "Commands:" in done.stderr
         assert "dbperf: " not in done.stderr

@@ -11,17 +11,21 @@ import pytest
 from dbperf.cli.commands import COMMANDS
 from dbperf.cli.reference import commands, reference
 
-ALL = list(commands())
+ALL = commands()
 RUNNABLE = [(path, c) for path, c in ALL if not getattr(c, "commands", {}) or c.invoke_without_command]
 
 
-def test_the_reference_is_what_the_commands_say() -> None:
+@pytest.fixture(scope="module")
+def text() -> str:
+    return reference()
+
+
+def test_the_reference_is_what_the_commands_say(text: str) -> None:
     page = Path(__file__).parents[2] / "docs" / "cli.md"
-    assert page.read_text(encoding="utf-8") == reference(), "run: make docs"
+    assert page.read_text(encoding="utf-8") == text, "run: make docs"
 
 
-def test_every_command_has_its_section() -> None:
-    text = reference()
+def test_every_command_has_its_section(text: str) -> None:
     for path, _ in ALL:
         assert f"`{path}`\n" in text
 
