@@ -164,4 +164,4 @@ def kill_once_measuring(target: FaultyServer, log: Path) -> None:
         if log.is_file() and b'"phase":"measured"' in log.read_bytes():  # a second of the window has ended
             break
         time.sleep(0.05)
-    target.process.kill()
+    target.process.stop()

@@ -8,9 +8,11 @@ back for so long). Responses have bodies of known size.
 
 from __future__ import annotations
 
-import subprocess
+import signal
 import sys
 from types import TracebackType
+
+from dbperf.processes import PIPE, Child
 
 
 def known_quantile_ms(q: float, *, window_s: float, stall_s: float) -> float:
@@ -38,8 +40,8 @@ def known_quantile_ms(q: float, *, window_s: float, stall_s: float) -> float:
 
 class FaultyServer:
     def __init__(self, *args: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.httpserver", *args], stdout=subprocess.PIPE, text=True
+        self.process = Child.start(
+            [sys.executable, "-m", "tests.support.httpserver", *args], stdout=PIPE, stop_signals=(signal.SIGKILL,)
         )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
@@ -52,10 +54,7 @@ class FaultyServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.process.stop()
 
 
 def main() -> None:
