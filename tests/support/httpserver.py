@@ -3,7 +3,8 @@
 Paths: /ok (200 at once), /delay?ms=50, /status/500, /reset (connection reset in the middle of the response),
 /hang (never answers), /big?mb=100, /flaky?share=0.1 (that share is answered 503), /echo (POST: answers the body),
 /openapi.json, /known (answers after times with a known distribution, see `known_quantile_ms`), /stall?s=2 (holds /known
-back for so long). Responses have bodies of known size.
+back for so long), /given (when each request to /known came, and how long it really took: a timer is never
+early). Responses have bodies of known size.
 """
 
 from __future__ import annotations
@@ -64,10 +65,12 @@ def main() -> None:
     import random
     import socket
     import struct
+    import time
     from urllib.parse import parse_qs, urlsplit
 
     counts: dict[str, int] = {}
     stall = {"until": 0.0}
+    given: list[tuple[float, float]] = []
     rng = random.Random(7)
     openapi = {
         "openapi": "3.1.0",
@@ -111,8 +114,12 @@ def main() -> None:
                         counts["known"] = counts.get("known", 0) + 1
                         loop = asyncio.get_running_loop()
                         wait_s = 1.0 if counts["known"] % 100 == 0 else 0.05
-                        await asyncio.sleep(max(0.0, stall["until"] - loop.time()) + wait_s)
+                        came_at, came = time.time(), loop.time()
+                        await asyncio.sleep(max(0.0, stall["until"] - came) + wait_s)
                         await answer(writer, 200, b"{}")
+                        given.append((came_at, (loop.time() - came) * 1e3))
+                    case ["given"]:
+                        await answer(writer, 200, json.dumps(given).encode())
                     case ["stall"]:
                         stall["until"] = asyncio.get_running_loop().time() + float(query["s"])
                         await answer(writer, 200, b"{}")
