@@ -80,6 +80,13 @@ def run(
     trace: Annotated[
         bool, typer.Option("--trace/--no-trace", help="Trace the reference target's requests to their statements.")
     ] = True,
+    traces: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where your API's TraceMiddleware writes: its requests are joined with their statements.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     writes: Annotated[
         bool,
         typer.Option(
@@ -125,6 +132,7 @@ def run(
         top=top,
         quick=quick,
         trace=trace,
+        traces=traces,
         writes=writes,
         staging=staging,
         not_production=not_production,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from dbperf.errors import DbperfError
 from dbperf.lab.advice import advice_words, advise_on
 from dbperf.lab.context import Lab
@@ -17,6 +19,7 @@ from dbperf.records.statements import Statements
 from dbperf.records.telemetry import Telemetry
 from dbperf.records.verdicts import Verdicts
 from dbperf.trace.collect import collect, join
+from dbperf.trace.stream import FLUSH_S
 from dbperf.units import format_count
 
 
@@ -42,14 +45,27 @@ async def flames(lab: Lab) -> None:
 
 def trace(lab: Lab) -> None:
     title = "Join requests with their statements"
-    if lab.trace_dir is None:
-        lab.stages.skip("trace", title, "the API runs without trace" if lab.api else "no API")
+    folder = lab.trace_dir or lab.options.traces
+    if folder is None:
+        why = "--traces does not say where the API writes its trace" if lab.api else "no API"
+        lab.stages.skip("trace", title, why)
         return
     with lab.stages.stage("trace", title, 2.0) as stage:
         if lab.api is not None and lab.api.stop is not None:
             lab.api.stop()  # a traced process writes its last lines when it ends
+        else:
+            time.sleep(2 * FLUSH_S)  # one that goes on, twice a second
         stages = lab.directory.read(Load).stages
-        found = collect(lab.trace_dir, since=stages[0].started_at, until=stages[-1].ended_at)
+        try:
+            found = collect(folder, since=stages[0].started_at, until=stages[-1].ended_at)
+        except DbperfError as e:
+            lab.stages.note(f"no requests are joined with their statements: {e.message}")
+            stage.detail = e.message
+            return
+        if not found.requests:
+            stage.detail = f"{folder} has no request of the load"
+            lab.stages.note(f"no requests are joined with their statements: {stage.detail}")
+            return
         if (statements := lab.directory.maybe(Statements)) is not None:
             found = join(found, statements)
         lab.directory.write(found)

@@ -54,6 +54,8 @@ class RunOptions(Record, frozen=True, kw_only=True):
     """How many statements get a plan."""
     trace: bool = True
     """Whether the reference target runs under trace."""
+    traces: Path | None = None
+    """Where a user's API writes its trace."""
     causes: bool = True
     """Whether what explains the figures follows the load: flame graphs, trace, index advice and its proof."""
     writes: bool = False
@@ -95,6 +97,7 @@ def resolve(
     top: int | None = None,
     quick: bool = False,
     trace: bool = True,
+    traces: Path | None = None,
     causes: bool = True,
     writes: bool = False,
     staging: bool = False,
@@ -116,6 +119,8 @@ def resolve(
     count = _first(users, config.users, QUICK_USERS if quick else None)
     if count is not None and count < 1:
         raise UsageError("--users must be at least 1", hint="for example --users 10")
+    if traces is not None and url is None:
+        raise UsageError("--traces is for an API of your own", hint="with --url; the reference target is traced anyway")
     key = api_key or config.api_key
     all_headers = {**config.headers, **(headers or {}), **({"X-API-Key": key} if key else {})}
     return RunOptions(
@@ -138,6 +143,7 @@ def resolve(
         warm_up_s=_first(warm_up_s, config.warm_up_s, QUICK_WARM_UP_S if quick else None),
         top=next(v for v in (top, config.top, 10) if v is not None),
         trace=trace and causes,
+        traces=traces,
         causes=causes,
         writes=writes,
         staging=staging,

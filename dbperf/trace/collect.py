@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +19,7 @@ from dbperf.trace.measures import Key, RequestMeasures, measure
 from dbperf.trace.reader import Request, Stream, TextInfo, read_folder
 from dbperf.trace.rule_base import event_ms, spread_of
 from dbperf.trace.state import Event
+from dbperf.trace.stream import FLUSH_S
 from dbperf.units import format_bytes
 
 MIN_DELAY_NS = 60_000_000
@@ -40,7 +41,8 @@ def collect(
     Raises:
         RecordError: the folder holds no trace, or one that can't be read.
     """
-    stream = read_folder(folder)
+    settled = until is not None and datetime.now(UTC) >= until + timedelta(seconds=FLUSH_S)
+    stream = read_folder(folder, running=settled)
     lower = int(since.timestamp() * 1e9) if since else 0
     upper = int(until.timestamp() * 1e9) if until else 1 << 63
     requests = [r for r in stream.requests if lower <= r.started_ns < upper]

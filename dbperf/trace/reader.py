@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 
 from dbperf.errors import RecordError
 from dbperf.trace.parts import SUFFIX, VERSION, part_name
@@ -73,6 +74,7 @@ class Process:
     """What is known of one process, over all of its parts."""
 
     number: int
+    pid: int
     requests: dict[int, Request] = field(default_factory=dict)
     last_part: int = 0
     last_path: Path = Path()
@@ -99,8 +101,12 @@ class Stream:
     notes: list[str] = field(default_factory=list)
 
 
-def read_folder(folder: Path) -> Stream:
+def read_folder(folder: Path, *, running: bool = False) -> Stream:
     """Everything that processes wrote to a folder.
+
+    Args:
+        folder: of the files.
+        running: what is asked for is over, so that a process of this machine that goes on is no fault of the trace.
 
     Raises:
         RecordError: the folder holds no trace, or a file is none.
@@ -115,7 +121,7 @@ def read_folder(folder: Path) -> Stream:
         TraceFile(path, stream, text_ids, source_ids).read()
     for process in stream.by_process.values():
         stream.requests.extend(process.requests.values())
-        if not process.ended:
+        if not process.ended and not (running and psutil.pid_exists(process.pid)):
             stream.complete = False
             stream.notes.append(f"{process.last_path.name}: the process was still running, or was killed")
     stream.requests.sort(key=lambda r: r.started_ns)
@@ -129,7 +135,7 @@ class TraceFile:
         self, path: Path, stream: Stream, text_ids: dict[str, int], source_ids: dict[tuple[str, int], int]
     ) -> None:
         self.path = path
-        self.process = Process(-1)
+        self.process = Process(-1, -1)
         self.stream = stream
         self.text_ids = text_ids
         self.source_ids = source_ids
@@ -191,7 +197,7 @@ class TraceFile:
         stream = self.stream
         name, part = (item[6], item[7]) if item[1] == VERSION else (self.path.name, 1)
         if name not in stream.by_process:
-            stream.by_process[name] = Process(stream.processes)
+            stream.by_process[name] = Process(stream.processes, item[2])
             stream.processes += 1
         process = self.process = stream.by_process[name]
         for missing in range(process.last_part + 1, part):

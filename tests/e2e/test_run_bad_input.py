@@ -42,6 +42,7 @@ def check(stderr: str, message: str, hint: str) -> None:
         (("--url", "localhost:8000"), 2, "no HTTP URL", "http://"),
         (("--url", "http://api.invalid"), 2, "not on this machine", "--i-know-this-is-not-production"),
         (("--header", "nonsense"), 2, "--header", "Authorization"),
+        (("--traces", "traces"), 2, "--traces", "--url"),
         (("--url", "http://api.invalid", "--i-know-this-is-not-production"), 3, "api.invalid", ""),
         (("--url", "http://127.0.0.1:9"), 3, "127.0.0.1:9", ""),
         (("--dsn", "postgresql://h.invalid/d", "--i-know-this-is-not-production"), 3, "h.invalid", ""),

@@ -14,12 +14,15 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import environment
-from tests.support.doc_pages import ROOT, Step, all_commands, blocks
+from tests.support.doc_pages import PAGES, ROOT, Step, all_commands, blocks, dbperf_commands
 from tests.support.pgserver import PgServer, bindir_18
 from tests.support.shop import ServedShop, make_database, write_files
 from tests.support.waiting import eventually
@@ -53,6 +56,15 @@ SHORTER = {
 UNUSED = "-p no:schemathesis -p no:hypothesispytest -p no:locust -p no:xdist -p no:cacheprovider"
 """Plugins of this environment that have no part in the pages' tests; loading them costs two seconds."""
 
+COMMANDS = {p.relative_to(ROOT).as_posix(): dbperf_commands(p.read_text("utf-8")) for p in PAGES}
+_LOADS = ("dbperf run", "dbperf load", "dbperf bench")
+RUN = [name for name, found in COMMANDS.items() if found and name != TUTORIAL and name not in TRANSLATIONS]
+LOADING = [name for name in RUN if any(c.startswith(_LOADS) for c in COMMANDS[name])]
+"""Pages that put a load on the API. They have a module of tests of their own: half of the time is theirs."""
+RESULTS = {0, 1}
+"""1 says that something got worse or a level was missed: an answer, not a failure."""
+_FILE = re.compile(r" (?:-o|--out|--run|>) ([\w./-]+)")
+
 _DSN = re.compile(r"postgresql://(\w+)@[\w.]+/(?:app|shop)\b")
 _PLACEHOLDER = re.compile(r"(?<=--dsn )(?:…|[A-Z]+)(?= |$)")
 _REST = re.compile(r" (?:\||>>?|-- ).*$")
@@ -67,6 +79,13 @@ class Done:
     stderr: str
 
 
+def served(factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """For the body of a module's fixture."""
+    world = Pages(factory.mktemp("pages"))
+    yield world
+    world.close()
+
+
 class Pages:
     """The servers that the pages' commands speak to, and a folder for each page."""
 
@@ -77,6 +96,9 @@ class Pages:
         self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.env['PATH']}"
         self._project = root / "project"
         write_files(self._project)
+        self._traces = root / "traces"
+        self._traces.mkdir()
+        (self._project / "traces").symlink_to(self._traces)  # each page's is that of the APIs that run
         self._open = ExitStack()
         with self._open:
             self._server = PgServer(bindir_18())
@@ -90,7 +112,7 @@ class Pages:
             self._open = self._open.pop_all()
 
     def _serve(self) -> ServedShop:
-        shop = ServedShop(self._project, self._project / "traces", self.dsn)
+        shop = ServedShop(self._project, self._traces, self.dsn)
         self._open.callback(shop.close)
         shop.wait()
         return shop
@@ -131,7 +153,7 @@ class Pages:
         that the page shows. Where it stops the embedded server, one runs."""
         folder = self._root / page.stem
         if not folder.exists():
-            shutil.copytree(self._project, folder)
+            shutil.copytree(self._project, folder, symlinks=True)
             text = page.read_text(encoding="utf-8")
             if any(s.command.startswith("dbperf run --quick") or "--config" in s.command for s in all_commands(text)):
                 shown = self.real("".join(blocks(text, "toml")))
@@ -179,6 +201,19 @@ class Pages:
         if anywhere:
             self._known[line] = done
         return done
+
+    def check(self, name: str) -> None:
+        """Runs a page's commands, and compares what they did with what the page shows."""
+        for step, done in self.steps(ROOT / name):
+            said = f"{name}: {step.command}\n{done.stdout}\n{done.stderr}"
+            assert done.code in RESULTS, f"exit code {done.code}, {said}"
+            assert "Traceback" not in done.stderr, said
+            if written := _FILE.search(step.command):
+                assert (self.folder(ROOT / name) / written[1]).exists(), f"{written[1]} was not written, {said}"
+            elif ">>" not in step.command:
+                assert done.stdout.strip(), f"nothing was printed, {said}"
+            if step.shape:
+                assert re.search(step.shape, done.stdout, re.DOTALL), said
 
     def steps(self, page: Path) -> list[tuple[Step, Done]]:
         """Runs a page's commands in their order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -164,3 +164,16 @@ def test_the_last_version_is_read(tmp_path: Path) -> None:
     )
     trace = collect(tmp_path)
     assert (trace.requests, trace.complete) == (1, True)
+
+
+def test_a_process_that_goes_on_is_no_fault_of_a_window_that_is_over(tmp_path: Path) -> None:
+    over = datetime.now(UTC) - timedelta(seconds=2)
+    recorder = recorded(tmp_path, range(10))
+    assert not collect(tmp_path).complete
+    assert collect(tmp_path, until=over).complete
+    recorder.close()
+    beyond_every_pid = 1 << 23
+    (tmp_path / f"killed{SUFFIX}").write_text(f'["h",3,{beyond_every_pid},1000,0,"","killed",1]\n')
+    trace = collect(tmp_path, until=over)
+    assert not trace.complete
+    assert "was killed" in trace.notes[0]
