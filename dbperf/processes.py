@@ -243,3 +243,13 @@ def free_port() -> int:
             raise DbperfError(f"no free TCP port on 127.0.0.1: {e.strerror}") from e
         port: int = s.getsockname()[1]
         return port
+
+
+def usable_cpus() -> int:
+    """CPUs by affinity, at most the cgroup's quota (cgroup v2 cpu.max: quota and period in µs)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return count
+    return count if quota == "max" else max(1, min(count, round(int(quota) / int(period))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import subprocess
@@ -12,6 +11,7 @@ import psutil
 
 from dbperf.masking import mask_secrets
 from dbperf.postgres.dsn import mask_dsn
+from dbperf.processes import usable_cpus
 from dbperf.records.run import Host
 
 _SECRET_OPTION = re.compile(r"^--(api-key|header|token|password)$")
@@ -29,16 +29,6 @@ def host() -> Host:
         cpu_count=usable_cpus(),
         memory_bytes=_memory_bytes(),
     )
-
-
-def usable_cpus() -> int:
-    """CPUs by affinity, at most the cgroup's quota (cgroup v2 cpu.max: quota and period in µs)."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return count
-    return count if quota == "max" else max(1, min(count, round(int(quota) / int(period))))
 
 
 def _memory_bytes() -> int:

@@ -7,7 +7,6 @@ the server, in one round trip for many questions, and several sessions plan at o
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from dbperf.postgres.shadow_candidates import SETUP, TABLE, Maker
 from dbperf.postgres.shadow_database import INTERNAL, READER, ShadowDatabase
 from dbperf.postgres.sql_text import parameters_of
 from dbperf.postgres.whatif import Answer, Candidate, Question, read_answer
+from dbperf.processes import usable_cpus
 
 _BATCH = 256
 _SESSIONS_MOST = 4
@@ -145,7 +145,7 @@ class ShadowPlanner:
         Args:
             sessions: how many plan at once; None: as many as there are processors, at most 4.
         """
-        count = min(_SESSIONS_MOST, len(os.sched_getaffinity(0))) if sessions is None else sessions
+        count = min(_SESSIONS_MOST, usable_cpus()) if sessions is None else sessions
         conn = await shadow.connect()
         try:
             await conn.execute(_FUNCTION)
