@@ -82,8 +82,11 @@ async def test_what_helps_is_kept_with_figures(db: Database, tmp_path: Path) -> 
     proof = await run(db, tmp_path, given)
     (index,) = proof.indexes
     assert index.verdict == "keep", index.reason
-    (statement,) = index.statements
-    assert statement.id == "by-customer"
+    by_id = {s.id: s for s in index.statements}
+    # Where the rows' commit reached the disk before VACUUM came, their pages are all-visible: then count(*) may scan
+    # the index only.
+    assert {"by-customer"} <= by_id.keys() <= {"by-customer", "count"}
+    statement = by_id["by-customer"]
     assert statement.values == "drawn"
     assert statement.uses_index
     assert statement.verdict == "better"
