@@ -20,6 +20,7 @@ from dbperf.lab.target import reference_api
 from dbperf.lab.window import DatabaseWindow
 from dbperf.load import run_load
 from dbperf.load.live import LiveView
+from dbperf.load.others import others_share, unlike
 from dbperf.load.progress import LoadEvent
 from dbperf.load.telemetry import watching
 from dbperf.phase3.levels import QUERY_LEVELS
@@ -28,6 +29,7 @@ from dbperf.records.advice import Advice
 from dbperf.records.load import Load
 from dbperf.records.proof import Proof
 from dbperf.records.suite import Suite
+from dbperf.records.telemetry import Telemetry
 
 STATEMENT_S, STATEMENT_SMOKE_S = 0.4, 0.1
 """Enough for what matters; the smallest tables are there to be quick."""
@@ -104,12 +106,16 @@ async def load(lab: Lab) -> None:
             lab.stages.note(f"the endpoints were not measured again: {stage.detail}")
             return
         try:
-            after = await _load_copy(lab, lab.fresh_dsn, suite, stage)
+            after, watched = await _load_copy(lab, lab.fresh_dsn, suite, stage)
         except DbperfError as e:
             lab.stages.note(f"the endpoints were not measured again: {e.message}")
             stage.detail = e.message
             return
-        proved = with_endpoints(proved, before, after)
+        others = [
+            others_share(found, telemetry) if telemetry is not None else None
+            for found, telemetry in ((before, lab.directory.maybe(Telemetry)), (after, watched))
+        ]
+        proved = with_endpoints(proved, before, after, unlike=unlike(*others))
         lab.directory.write(proved)
         stage.detail = endpoint_words(proved)
 
@@ -127,7 +133,7 @@ def shortened(suite: Suite) -> Suite:
     return msgspec.structs.replace(suite, stages=stages)
 
 
-async def _load_copy(lab: Lab, dsn: str, suite: Suite, stage: Stage) -> Load:
+async def _load_copy(lab: Lab, dsn: str, suite: Suite, stage: Stage) -> tuple[Load, Telemetry]:
     """Starts the API anew on the copy, watched and traced as before, and puts the load on it.
 
     Raises:
@@ -149,7 +155,7 @@ async def _load_copy(lab: Lab, dsn: str, suite: Suite, stage: Stage) -> Load:
         window = DatabaseWindow(dsn)
         stack.push_async_callback(window.close)
         await window.connect()
-        watch = await stack.enter_async_context(watching(api.url, dsn=dsn, pool_size=api.pool_size))
+        watch = await stack.enter_async_context(watching(api.url, dsn=dsn, pool_size=api.pool_size, all_own=True))
         found = await run_load(
             suite,
             api.url,
@@ -169,4 +175,5 @@ async def _load_copy(lab: Lab, dsn: str, suite: Suite, stage: Stage) -> Load:
         # The second load is traced to cost as much as the first; what it did is told by its figures.
         shutil.rmtree(trace_dir, ignore_errors=True)
     (folder / Load.file_name).write_bytes(found.to_json())
-    return found
+    (folder / Telemetry.file_name).write_bytes(watch.telemetry().to_json())
+    return found, watch.telemetry()

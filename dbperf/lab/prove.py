@@ -96,8 +96,12 @@ async def prove_on(
     return msgspec.structs.replace(proof, queries=judged)
 
 
-def with_endpoints(proof: Proof, before: Load, after: Load) -> Proof:
-    """The proof with what the same load says of each endpoint before and after; unlike windows are noted."""
+def with_endpoints(proof: Proof, before: Load, after: Load, *, unlike: str | None = None) -> Proof:
+    """The proof with what the same load says of each endpoint before and after; unlike windows are noted.
+
+    Args:
+        unlike: why the loads can't be compared: their figures are shown, and nothing is concluded from them.
+    """
     first_s, second_s = measured_s(before), measured_s(after)
     notes = list(proof.notes)
     if not 0.9 < second_s / first_s < 1.1:
@@ -105,8 +109,12 @@ def with_endpoints(proof: Proof, before: Load, after: Load) -> Proof:
             f"the load was measured for {format_seconds(first_s)} before and for {format_seconds(second_s)} after: the "
             "intervals of the shorter one are wider, and what builds up over time had less of it"
         )
+    endpoints = compare_loads(before, after)
+    if unlike is not None:
+        notes.append(f"the endpoints before and after can't be compared: {unlike}")
+        endpoints = [msgspec.structs.replace(e, verdict="cant_tell") for e in endpoints]
     return msgspec.structs.replace(
-        proof, endpoints=compare_loads(before, after), load_before_s=first_s, load_after_s=second_s, notes=notes
+        proof, endpoints=endpoints, load_before_s=first_s, load_after_s=second_s, notes=notes
     )
 
 

@@ -55,7 +55,9 @@ async def load(lab: Lab) -> None:
             lab.stack.push_async_callback(window.close)
             await window.connect()
         try:
-            watch = await lab.stack.enter_async_context(watching(api.url, dsn=lab.dsn, pool_size=api.pool_size))
+            watch = await lab.stack.enter_async_context(
+                watching(api.url, dsn=lab.dsn, pool_size=api.pool_size, all_own=options.is_reference)
+            )
             done = await run_load(
                 suite,
                 api.url,

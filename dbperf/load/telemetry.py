@@ -12,9 +12,11 @@ from pathlib import PurePath
 from urllib.parse import urlsplit
 
 import asyncpg
+import msgspec
 import psutil
 
 from dbperf.errors import DbperfError
+from dbperf.load.others import OwnTime
 from dbperf.postgres.connect import connected
 from dbperf.postgres.load_activity import ActivityWatch
 from dbperf.records.telemetry import MachineSample, PostgresSample, ProcessSample, Telemetry, TelemetrySample
@@ -25,7 +27,9 @@ STEP_S = 1.0
 class Watch:
     """Samples once a second from `start` to `stop`; `telemetry()` gives what there is so far."""
 
-    def __init__(self, *, pids: Iterable[int], dsn: str | None, pool_size: int | None = None) -> None:
+    def __init__(
+        self, *, pids: Iterable[int], dsn: str | None, pool_size: int | None = None, all_own: bool = False
+    ) -> None:
         self._roots = list(pids)
         self._dsn = dsn
         self._pool_size = pool_size
@@ -35,6 +39,7 @@ class Watch:
         self._began = time.monotonic()
         self._processes: dict[int, tuple[psutil.Process, float, float, float | None]] = {}
         self._machine = _Machine()
+        self._own = OwnTime() if all_own else None
         if not self._roots:
             self._notes.append("the target's processes are not known: not on this machine, or another user's")
         if dsn is None:
@@ -69,6 +74,9 @@ class Watch:
         while True:
             processes = self._sample_processes()
             machine = self._machine.sample()
+            own = self._own.share() if self._own is not None else None
+            if machine is not None and own is not None:
+                machine = msgspec.structs.replace(machine, others_share=max(0.0, machine.cpu_share - own))
             postgres: PostgresSample | None = None
             if activity is not None:
                 try:
@@ -153,8 +161,9 @@ class _Machine:
 
 @asynccontextmanager
 async def watching(
-    url: str, *, dsn: str | None = None, pids: Iterable[int] | None = None, pool_size: int | None = None
-) -> AsyncIterator[Watch]:
+    url: str, *, dsn: str | None = None, pids: Iterable[int] | None = None, pool_size: int | None = None,
+    all_own: bool = False,
+) -> AsyncIterator[Watch]:  # fmt: skip
     """Watches the target of a load while the block runs.
 
     Args:
@@ -162,9 +171,10 @@ async def watching(
         dsn: the target's database; None: it is not watched.
         pids: the target's processes, where they are known already; their children are watched too.
         pool_size: connections that the target's own pools may open together.
+        all_own: the target and its database are children of this process: what others use can be told.
     """
     found = list(pids) if pids is not None else await asyncio.to_thread(listening_pids, url)
-    watch = Watch(pids=found, dsn=dsn, pool_size=pool_size)
+    watch = Watch(pids=found, dsn=dsn, pool_size=pool_size, all_own=all_own)
     task = asyncio.create_task(watch.run())
     try:
         yield watch

@@ -25,6 +25,9 @@ class MachineSample(Record, frozen=True, kw_only=True):
     """Of all cores, 0..1."""
     steal_share: float | None = None
     """Time in which the hypervisor ran something else, 0..1."""
+    others_share: float | None = None
+    """Of all cores, 0..1: what belongs neither to dbperf nor to the target and its database, other machines on the same
+    host included; None where those are not all dbperf's own."""
     memory_available_bytes: int
     disk_read_bytes_per_s: float | None = None
     disk_written_bytes_per_s: float | None = None
