@@ -83,7 +83,7 @@ def real(seconds: float) -> None:
         server.wait()
         server.stdout.close()
     for name, rss in taken.items():
-        tenth = len(rss) // 10
+        tenth = max(1, len(rss) // 10)
         settled, end = statistics.median(rss[tenth : 2 * tenth]), statistics.median(rss[-tenth:])
         wanted = f", below {LIMIT} is wanted" if name == "generator" else ""
         print(

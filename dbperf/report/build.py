@@ -7,6 +7,7 @@ from collections import defaultdict
 from dbperf.errors import RecordError
 from dbperf.records.advice import Advice
 from dbperf.records.base import D, parse_document
+from dbperf.records.capacity import Capacity
 from dbperf.records.comparison import Comparison
 from dbperf.records.flames import Flames
 from dbperf.records.load import LatencyStretch, Load, LoadSecond
@@ -51,9 +52,10 @@ _PARTS: dict[type, tuple[str, tuple[str, ...]]] = {
     Waits: ("waits", ("waits", "profile")),
     ProfileSummary: ("the server's counters", ("profile",)),
     Telemetry: ("resources", ("telemetry",)),
+    Capacity: ("capacity", ("verdicts",)),
     Comparison: ("the comparison with another run", ("compare",)),
 }
-_OPTIONAL = {Trace, Flames, Advice, Proof, Waits, ProfileSummary, Telemetry, Comparison}
+_OPTIONAL = {Trace, Flames, Advice, Proof, Waits, ProfileSummary, Telemetry, Capacity, Comparison}
 """Not part of every run: their absence is worth a line only where a stage for them did not end well."""
 
 
@@ -76,6 +78,7 @@ class Documents:
         self.waits = self._read(run, Waits)
         self.profile = self._read(run, ProfileSummary)
         self.telemetry = self._read(run, Telemetry)
+        self.capacity = self._read(run, Capacity)
         self.comparison = self._read(run, Comparison)
         if redact:
             self._redact()
@@ -171,6 +174,7 @@ def build_report(run: RunDirectory, *, redact: bool = False, against: Against | 
         changes=changes(against, docs.statements, docs.plans, docs.flames) if against else None,
         profile=docs.profile,
         resources=used,
+        capacity=docs.capacity,
         stages=m.stages,
         missing=docs.missing,
         notes=gravest_first(

@@ -258,6 +258,11 @@ def axis_x_seconds() -> Spec:
     return {**_X_AXIS, "tickCount": 6, "labelExpr": "format(datum.value, ',~g') + ' s'"}
 
 
+def axis_x_labelled() -> Spec:
+    """A quiet axis of numbers."""
+    return {**_X_AXIS, "tickCount": 6, "labelExpr": "format(datum.value, ',~g')"}
+
+
 def axis_y_logarithmic(low: float, high: float) -> Spec:
     """A quiet logarithmic axis of times."""
     return {**_Y_AXIS, "values": log_ticks(low, high), "labelExpr": _MS_LABEL}

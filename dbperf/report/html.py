@@ -27,6 +27,7 @@ from dbperf.plans.tree import operation
 from dbperf.records.plans import Plan, PlanNode
 from dbperf.records.verdicts import LevelVerdict
 from dbperf.report import charts, proof_view, ranges
+from dbperf.report.capacity_chart import capacity_chart
 from dbperf.report.change_words import (
     VERDICTS,
     change_bar,
@@ -192,6 +193,7 @@ def environment() -> Environment:
         "level_of": _level_of,
         "quantile_of": _quantile_of,
         "resource_charts": resource_charts,
+        "capacity_chart": capacity_chart,
         "change_bar": change_bar,
         "change_quantity": change_quantity,
         "change_summary": change_summary,

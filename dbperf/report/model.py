@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from dbperf.records.advice import Advice
 from dbperf.records.base import Document, Record
+from dbperf.records.capacity import Capacity
 from dbperf.records.flames import Flames
 from dbperf.records.load import ErrorCount, Quantile
 from dbperf.records.plans import Finding, Plan
@@ -270,6 +271,8 @@ class Report(Document, frozen=True, kw_only=True):
     """Against another run or a baseline; None where nothing was asked for."""
     profile: ProfileSummary | None
     resources: ResourcesReport | None
+    capacity: Capacity | None
+    """Of a load with stages of several loads."""
     stages: list[RunStage]
     missing: list[Missing]
     notes: list[Note]

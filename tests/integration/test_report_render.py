@@ -16,6 +16,7 @@ import pytest
 
 from dbperf.errors import RecordError
 from dbperf.records.base import parse_document
+from dbperf.records.capacity import Breaking, Capacity, CapacityPoint
 from dbperf.records.load import Histogram, Load, LoadSecond
 from dbperf.records.plans import Plan, PlanNode
 from dbperf.records.rundir import RunDirectory
@@ -25,6 +26,7 @@ from dbperf.records.verdicts import Verdicts
 from dbperf.records.waits import Waits
 from dbperf.report import build, charts, write_report
 from dbperf.report.build import MAX_STATEMENTS, build_report
+from dbperf.report.capacity_chart import capacity_chart, capacity_spec
 from dbperf.report.distribution import MAX_POINTS, bins, timeline
 from dbperf.report.heat_chart import heat_chart, heat_spec
 from dbperf.report.html import plan_rows, render_html
@@ -33,6 +35,7 @@ from dbperf.report.markdown import render_markdown
 from dbperf.report.model import Report
 from dbperf.report.requests import finding_groups
 from dbperf.report.resources import SERIES, resource_charts, resource_spec
+from dbperf.stats.capacity import fit_usl
 from tests.support.sample_run import HOSTILE, sample_run, statements_of
 
 
@@ -180,6 +183,28 @@ def test_evidence_links_up_and_down(report: Report, html: str) -> None:
     assert links.trace_of("POST /reflection/analyze") is None
     for anchor in ("#index-1", "#statement-1", "#endpoint-2", "#traces", "#waits"):
         assert f'href="{anchor}"' in html
+
+
+def test_capacity_is_drawn_with_its_law_and_what_breaks(tmp_path: Path) -> None:
+    run = sample_run(tmp_path / "run", endpoints=1)
+    assert build_report(run).capacity is None
+    assert 'id="capacity"' not in render_html(build_report(run))
+    points = [
+        CapacityPoint(stage=f"{n} users", load=float(n), requests_per_s=100 * n / (1 + 0.05 * (n - 1)), p95_ms=20.0)
+        for n in (1, 10, 50)
+    ]
+    broken = Breaking(endpoint="GET /a", metric="p95", limit_ms=500, load=80, reason="predicted <b>")
+    found = Capacity(points=points, usl=fit_usl(points), breaking=[broken])
+    run.write(found)
+    html = render_html(build_report(run))
+    assert 'href="#capacity"' in html
+    assert "P95 of 500 ms breaks at 80 users (predicted &lt;b&gt;)" in html
+    chart = capacity_chart(found)
+    assert f'aria-label="{chart.label}"' in html
+    assert chart.hover[0][1] == "1 users: 100 requests/s at a load of 1.0"
+    for one in (found, Capacity(points=points[:2], usl=None, reason="the law needs three")):
+        altair.LayerChart.from_dict(capacity_spec(one), validate=True)
+        assert len(capacity_spec(one)["layer"]) == (2 if one.usl else 1)
 
 
 def test_resources_are_the_samples_highest_and_a_busy_machine_is_noted(tmp_path: Path) -> None:
