@@ -53,10 +53,10 @@ class Model:
 
     def size(self, index: Columns) -> int:
         relation = self.relations[index[:2]]
-        return estimate(relation, self._spec(index)).size_bytes
+        return estimate(relation, self.spec(index)).size_bytes
 
     @staticmethod
-    def _spec(index: Columns) -> IndexSpec:
+    def spec(index: Columns) -> IndexSpec:
         return IndexSpec(schema=index[0], table=index[1], keys=tuple(IndexKey(column=c) for c in index[2]))
 
     async def _known(self, indexes: Iterable[Columns]) -> None:
@@ -64,8 +64,8 @@ class Model:
         candidates = []
         for i in fresh:
             self._names[i] = f"plain_{next(_NUMBERS)}"
-            size = estimate(self.relations[i[:2]], self._spec(i))
-            candidates.append(Candidate(name=self._names[i], spec=self._spec(i), pages=size.pages, tuples=size.tuples))
+            size = estimate(self.relations[i[:2]], self.spec(i))
+            candidates.append(Candidate(name=self._names[i], spec=self.spec(i), pages=size.pages, tuples=size.tuples))
         refused = await self.planner.add(candidates)
         assert not refused, refused
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,30 +9,23 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from dbperf.indexes import candidates as make
-from dbperf.indexes.btree_size import KeyStatistics
 from dbperf.indexes.clauses import StatementUse
 from dbperf.indexes.costs import Costs, Known, Mask, Planned, Table, bits, leading_of, relations_in
 from dbperf.indexes.explore import ablate
+from dbperf.indexes.pool import ADD_AT_ONCE, Pool
 from dbperf.indexes.report import build_advice
 from dbperf.indexes.required import with_required
 from dbperf.indexes.resolver import Resolver
 from dbperf.indexes.search import Point, Search
-from dbperf.indexes.size import Size, estimate
 from dbperf.indexes.variants import Variant, planned_apart, variants_of
 from dbperf.indexes.workload import Workload
 from dbperf.indexes.writes import Writes, rows_written, write_cost
-from dbperf.postgres.whatif import Answer, Candidate, Question, WhatIf
-from dbperf.records.advice import NO_TABLE, Advice, IndexSpec, Rejected, Skipped
+from dbperf.postgres.whatif import Answer, Question, WhatIf
+from dbperf.records.advice import NO_TABLE, Advice, IndexSpec, Skipped
 from dbperf.records.shadow import Catalog, Relation
 
-_PARTIAL_MOST = 0.6
-"""A predicate that keeps more of the rows than this makes no index smaller worth its maintenance."""
-_ADD_AT_ONCE = 500
-_VARIANTS_PER_TABLE = 40
 _DEAR = 200
 """So many statements are planned as often as it takes, the rest a few times."""
-_KEPT, _KEPT_PER_TABLE = 300, 12
-_NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +56,12 @@ class Advisor:
         self.costs = Costs(planner, skip_scan=catalog.server_version_num >= 180000 or planner.name == "hypopg")
         self.relations: dict[Table, Relation] = {(r.schema, r.name): r for r in catalog.relations}
         self.skipped: list[Skipped] = list(workload.skipped)
-        self.rejected: list[Rejected] = []
-        self.sizes: dict[str, Size] = {}
-        self.columns_known: dict[tuple[str, str, str], KeyStatistics] = {}
-        self.name_of: dict[IndexSpec, str] = {}
+        self.pool = Pool(self.relations, planner, self.costs)
         self.writes: Writes = {}
         self.uses: dict[str, StatementUse] = {}
         self.statements: list[Planned] = []
         self.coefficients: dict[str, float] = {}
         self._write_costs: dict[str, float] = {}
-        self._rows_kept: dict[tuple[str, str, str], float] = {}
-        """By table and predicate."""
         self.workload = workload
         self.source = workload.statements
         self.started = time.monotonic()
@@ -91,7 +78,7 @@ class Advisor:
             self._search_now.stopped = True
 
     async def run(self) -> Advice:
-        await self._base()
+        await self.plan_base()
         if not self.statements:
             return build_advice(self, Point((), 0, 1.0), [], complete=True)
         search = self._search()
@@ -99,11 +86,12 @@ class Advisor:
         search = self._search(hurried=search.hurried)
         sizes, tables = search.by_bit(self.costs.bits)
         found = await ablate(self.costs, search.statements, sizes, tables, search.half_late, search.dear)
-        benefit = self._benefits()
-        survivors = self._fewer(self.costs.names(found), benefit)
-        await self._keep(survivors)
+        benefit = self.pool.benefits(self.statements, self.coefficients)
+        count = len({t for s in self.statements for t in s.tables})
+        survivors = self.pool.fewer(self.costs.names(found), benefit, count)
+        await self.pool.keep(survivors, self.statements)
         if not search.half_late():
-            survivors += await self._variants(survivors, benefit)
+            survivors += await self.pool.variants(survivors, benefit)
         search = self._search(hurried=search.hurried)
         points = await search.run(survivors)
         chosen, self.asked_for = await with_required(self, search, self._within_budget(points))
@@ -125,7 +113,7 @@ class Advisor:
             costs=self.costs,
             statements=self._by_share(),
             coefficients=self.coefficients,
-            sizes={n: self.sizes[n].size_bytes for n in self.costs.bits},
+            sizes={n: self.pool.sizes[n].size_bytes for n in self.costs.bits},
             writes={n: self.write_share(n) for n in self.costs.bits},
             total=self._total,
             minimum_gain=self.request.minimum_gain,
@@ -146,7 +134,7 @@ class Advisor:
         """Statements with the largest share of the objective first."""
         return sorted(self.statements, key=lambda s: -self.coefficients[s.key] * s.base)
 
-    async def _base(self) -> None:
+    async def plan_base(self) -> None:
         """Plans every statement as things are; what can't be planned is skipped by name."""
         resolver = Resolver(self.catalog)
         by_name: dict[str, list[Table]] = {}
@@ -206,7 +194,7 @@ class Advisor:
             for use in self.uses[planned.key].tables:
                 for spec in make.candidates(use, options):
                     owners.setdefault(spec, []).append(planned)
-            if len(owners) >= _ADD_AT_ONCE:
+            if len(owners) >= ADD_AT_ONCE:
                 await self._enter(owners)
                 owners = {}
                 if late():
@@ -214,122 +202,16 @@ class Advisor:
         await self._enter(owners)
 
     async def _enter(self, owners: Mapping[IndexSpec, Sequence[Planned]]) -> None:
-        names = await self._add(list(owners))
+        names = await self.pool.add(list(owners))
         for spec, name in names.items():
             for planned in owners[spec]:
                 planned.own |= self.costs.bits[name]
                 planned.leading |= {leading_of(spec)}
                 planned.expressions |= {k.expression for k in spec.keys if k.expression}
 
-    async def _add(self, specs: Sequence[IndexSpec]) -> dict[IndexSpec, str]:
-        """Sizes candidates and makes them known to the planner; what it refuses is rejected with its reason."""
-        fresh = [s for s in specs if s not in self.name_of]
-        shares = await self._shares(fresh)
-        added: list[Candidate] = []
-        for spec in fresh:
-            if spec.predicate and not 0 < shares[spec] <= _PARTIAL_MOST:
-                continue
-            name = f"dbperf_candidate_{next(_NUMBERS):09}"  # names sort as numbers do
-            size = estimate(self.relations[spec.schema, spec.table], spec, share=shares[spec], known=self.columns_known)
-            self.name_of[spec], self.sizes[name] = name, size
-            added.append(Candidate(name=name, spec=spec, pages=size.pages, tuples=size.tuples))
-        for start in range(0, len(added), _ADD_AT_ONCE):
-            part = added[start : start + _ADD_AT_ONCE]
-            refused = await self.planner.add(part)
-            for c in part:
-                if c.name in refused:
-                    reason = f"PostgreSQL refuses it: {refused[c.name]}"
-                    self.rejected.append(
-                        Rejected(sql=c.spec.create_sql("…"), table=f"{c.spec.schema}.{c.spec.table}", reason=reason)
-                    )
-                    del self.name_of[c.spec]
-                else:
-                    self.costs.register(c.name, c.spec)
-        return {s: self.name_of[s] for s in specs if s in self.name_of}
-
-    async def _shares(self, specs: Sequence[IndexSpec]) -> dict[IndexSpec, float]:
-        """The share of a table's rows that each predicate keeps, as the planner estimates it."""
-        rows = self._rows_kept
-        predicates = sorted({(s.schema, s.table, s.predicate) for s in specs if s.predicate is not None} - rows.keys())
-        questions = [
-            Question(statement=f"SELECT FROM {make.table_sql(schema, table)} WHERE {predicate}")
-            for schema, table, predicate in predicates
-        ]
-        answers = await self.planner.ask(questions)
-        rows.update((p, a.plan["Plan Rows"] if a.plan else 0.0) for p, a in zip(predicates, answers, strict=True))
-        return {
-            s: 1.0
-            if s.predicate is None
-            else rows[s.schema, s.table, s.predicate] / max(1.0, self.relations[s.schema, s.table].tuples)
-            for s in specs
-        }
-
-    def _fewer(self, survivors: list[str], benefit: Mapping[str, float]) -> list[str]:
-        """The most useful ones, absolutely and for their size in turns; all would take minutes where there are many."""
-        most = max(_KEPT, _KEPT_PER_TABLE * len({t for s in self.statements for t in s.tables}))
-        if len(survivors) <= most:
-            return survivors
-        place = {n: i for i, n in enumerate(survivors)}
-        by_gain = sorted(survivors, key=lambda n: (-benefit.get(n, 0.0), place[n]))
-        by_rate = sorted(survivors, key=lambda n: (-benefit.get(n, 0.0) / self.sizes[n].size_bytes, place[n]))
-        kept: dict[str, None] = {}
-        for name in itertools.chain.from_iterable(zip(by_gain, by_rate, strict=True)):
-            kept[name] = None
-            if len(kept) == most:
-                break
-        return sorted(kept, key=place.__getitem__)
-
-    def _benefits(self) -> dict[str, float]:
-        """What each candidate gained: of each statement its best plan with it, shared among the plan's indexes."""
-        benefit: dict[str, float] = {}
-        for s in self.statements:
-            best: dict[Mask, float] = {}
-            for known in s.known:
-                if known.used and known.cost < s.base:
-                    share = self.coefficients[s.key] * (s.base - known.cost) / known.used.bit_count()
-                    for bit in bits(known.used):
-                        best[bit] = max(best.get(bit, 0.0), share)
-            for bit, gain in best.items():
-                name = self.costs.name_of[bit]
-                benefit[name] = benefit.get(name, 0.0) + gain
-        return benefit
-
-    async def _keep(self, names: Sequence[str]) -> None:
-        """Forgets the other candidates."""
-        await self.planner.remove(sorted(set(self.costs.bits) - set(names)))
-        self.costs.keep(names, self.statements)
-
-    async def _variants(self, survivors: Sequence[str], benefit: Mapping[str, float]) -> list[str]:
-        """Simpler forms of survivors and what two of them make together, of the most useful ones first."""
-        by_table: dict[Table, list[IndexSpec]] = {}
-        for name in survivors:
-            spec = self.costs.specs[name]
-            by_table.setdefault((spec.schema, spec.table), []).append(spec)
-        found: dict[IndexSpec, float] = {}
-        for table, specs in by_table.items():
-            worth = {a: benefit.get(self.name_of[a], 0.0) for a in specs}
-            existing = self.relations[table].indexes
-            its: dict[IndexSpec, float] = {}
-            for a in specs:
-                for one in make.simpler(a):
-                    its[one] = max(its.get(one, 0.0), worth[a])
-            for a, b in itertools.combinations(specs, 2):
-                if both := make.merged(a, b):
-                    its[both] = max(its.get(both, 0.0), worth[a] + worth[b])
-            kept = set(specs)
-            its = {s: w for s, w in its.items() if s not in kept and not any(make.covers(i, s) for i in existing)}
-            # Of equal worth those that were dropped come last.
-            ranked = sorted(its, key=lambda s: (-its[s], s in self.name_of))
-            found.update((s, its[s]) for s in ranked[:_VARIANTS_PER_TABLE])
-        most = max(_KEPT, _KEPT_PER_TABLE * len(by_table))
-        fresh = sorted(found, key=lambda s: (-found[s], s in self.name_of))[:most]
-        for spec in fresh:
-            self.name_of.pop(spec, None)
-        return list((await self._add(fresh)).values())
-
     def write_cost(self, name: str) -> float:
         if (found := self._write_costs.get(name)) is None:
-            spec, size = self.costs.specs[name], self.sizes[name]
+            spec, size = self.costs.specs[name], self.pool.sizes[name]
             relation = self.relations[spec.schema, spec.table]
             found = write_cost(spec, size.pages, size.tuples, self.writes, relation, self.catalog.settings)
             self._write_costs[name] = found

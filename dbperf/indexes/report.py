@@ -104,7 +104,7 @@ def _weighted(advisor: Advisor, mask: Mask) -> float:
 
 
 def _recommendation(advisor: Advisor, name: str, mask: Mask, taken: set[str]) -> Recommendation:
-    spec, size, bit = advisor.costs.specs[name], advisor.sizes[name], advisor.costs.bits[name]
+    spec, size, bit = advisor.costs.specs[name], advisor.pool.sizes[name], advisor.costs.bits[name]
     relation = advisor.relations[spec.schema, spec.table]
     users: list[tuple[Planned, float, float]] = []
     gain = share = 0.0
@@ -207,7 +207,7 @@ def _index_name(spec: IndexSpec, taken: set[str]) -> str:
 
 def _rejected(advisor: Advisor, chosen: Point, points: Sequence[Point]) -> list[Rejected]:
     """Why candidates that helped somewhere are not in the set, and tables on which none can."""
-    found = list(advisor.rejected)
+    found = list(advisor.pool.rejected)
     better = [p for p in points if p.objective < chosen.objective]
     over = {n for p in better for n in p.names} - set(chosen.names)
     helped = 0
@@ -217,7 +217,7 @@ def _rejected(advisor: Advisor, chosen: Point, points: Sequence[Point]) -> list[
         users |= s.helped
     users.update(advisor.costs.names(helped))
     chosen_specs = [advisor.costs.specs[n] for n in chosen.names]
-    for spec, name in sorted(advisor.name_of.items(), key=lambda x: x[1]):
+    for spec, name in sorted(advisor.pool.name_of.items(), key=lambda x: x[1]):
         if name in chosen.names or name not in advisor.costs.specs:
             continue
         if name in advisor.costs.skipping:
