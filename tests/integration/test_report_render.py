@@ -186,6 +186,8 @@ def test_evidence_links_up_and_down(report: Report, html: str) -> None:
 
 
 def test_capacity_is_drawn_with_its_law_and_what_breaks(tmp_path: Path) -> None:
+    import altair
+
     run = sample_run(tmp_path / "run", endpoints=1)
     assert build_report(run).capacity is None
     assert 'id="capacity"' not in render_html(build_report(run))
