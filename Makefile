@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# One more than processors: end-to-end tests wait for loads most of their time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 2) + 1)')
 # Where uv exists it installs in seconds; pip does the same, slower.
 UV := $(shell command -v uv 2>/dev/null)
 
@@ -33,7 +35,7 @@ run: $(VENV)/.run ## Seed, load and profile the reference target; ends with a re
 # In the order of their folders, the long ones first, so that no process waits for another at the end. Bytecode is
 # kept: hundreds of processes import the package.
 test: $(VENV)/.dev ## Run all tests (ARGS="tests/unit -k name" for some)
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev ## Format, lint, types, import order
 	$(BIN)/ruff format --check .

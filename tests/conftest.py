@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ _counter = itertools.count()
 
 # Collecting makes objects that stay. Looking at them again and again for garbage took a tenth of the unit tests' time.
 gc.disable()
+
+# A shell starts what runs in its background with SIGINT ignored, and children inherit that: Ctrl-C could not be tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

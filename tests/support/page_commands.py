@@ -245,13 +245,16 @@ class Pages:
             text=True,
         ) as process:  # fmt: skip
             assert process.stdout is not None
-            first = process.stdout.readline()
+            try:
+                first = process.stdout.readline()
 
-            def up() -> bool:
-                with urllib.request.urlopen(first.strip(), timeout=60) as answer:
-                    return b"\ndbperf_up 1.0\n" in answer.read()
+                def up() -> bool:
+                    with urllib.request.urlopen(first.strip(), timeout=60) as answer:
+                        return b"\ndbperf_up 1.0\n" in answer.read()
 
-            assert eventually(up), first
-            process.send_signal(signal.SIGINT)
-            rest, stderr = process.communicate(timeout=60)
+                assert eventually(up), first
+                process.send_signal(signal.SIGINT)
+                rest, stderr = process.communicate(timeout=60)
+            finally:
+                process.kill()  # one that does not end must not be waited for
         return Done(process.returncode, first + rest, stderr)
