@@ -173,6 +173,7 @@ class Costs:
             ])  # fmt: skip
         specs = {name: self.specs[name] for name in kept}
         self.bits, self.name_of, self._leading, self._by_expression = {}, {}, {}, {}
+        self._version += 1  # also where none is kept: what was offered is gone
         for name, spec in specs.items():
             self.register(name, spec)
 

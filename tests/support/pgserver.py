@@ -26,6 +26,8 @@ from dbperf.processes import Child
 
 DEFAULTS = {
     "shared_preload_libraries": "pg_stat_statements,auto_explain",
+    # Many tests share a server: none may run into the statements of the others.
+    "pg_stat_statements.max": "20000",
     "track_io_timing": "on",
     "fsync": "off",
     "synchronous_commit": "off",

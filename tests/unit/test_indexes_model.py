@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbperf.indexes.costs import Known, Mask, Planned, bits
+from dbperf.indexes.costs import Costs, Known, Mask, Planned, bits, leading_of
 from dbperf.indexes.model import Model, Promises
 from dbperf.indexes.moves import Moves
+from dbperf.records.advice import IndexKey, IndexSpec
 
 BITS = [1 << n for n in range(6)]
 BASE = 100.0
@@ -97,3 +98,15 @@ def test_improving_keeps_to_its_limits_and_never_makes_it_worse(
     assert best.mask.bit_count() <= count
     assert best.objective <= objective(model, 0) + 1e-9
     assert best.objective == pytest.approx(objective(model, best.mask), abs=1e-9)
+
+
+async def test_where_no_candidate_is_kept_none_is_offered() -> None:
+    costs = Costs(None, skip_scan=True)  # nobody is asked
+    spec = IndexSpec(schema="public", table="t", method="btree", keys=(IndexKey(column="a"),))
+    costs.register("one", spec)
+    statement = planned("s", [])
+    statement.leading |= {leading_of(spec)}
+    assert costs.names(costs.offered(statement)) == ["one"]
+    costs.keep([], [statement])
+    assert costs.offered(statement) == 0
+    assert await costs.learn([(statement, 1)]) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dbperf.trace import stream as writer
 from dbperf.trace.collect import collect
 from dbperf.trace.follow import Follower
 from dbperf.trace.parts import SHARE, SUFFIX
@@ -18,6 +19,12 @@ from dbperf.trace.state import STATEMENT, RequestTrace, texts
 from dbperf.trace.stream import Recorder
 
 LIMIT = 64 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _only_the_test_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many parts there are must not depend on when the writer's thread comes round."""
+    monkeypatch.setattr(writer, "FLUSH_S", 3600.0)
 
 
 def send(recorder: Recorder, numbers: range) -> None:
