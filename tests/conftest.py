@@ -19,12 +19,13 @@ _counter = itertools.count()
 # Collecting makes objects that stay. Looking at them again and again for garbage took a tenth of the unit tests' time.
 gc.disable()
 
-# A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP, and children inherit that: how
-# they end by these could not be tested.
+# A shell starts what runs in its background with SIGINT and SIGQUIT ignored, nohup with SIGHUP, and children inherit
+# that: how they end by these could not be tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for _number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)

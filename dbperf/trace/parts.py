@@ -100,9 +100,10 @@ class Parts:
             except FileNotFoundError:  # another process was faster
                 continue
             if path != self.path:
-                found.append((status.st_mtime_ns, status.st_size, path))
-        total = sum(size for _, size, _ in found)
-        for changed_ns, size, path in sorted(found):
+                # Many parts may be of one tick of the file system's clock: their names are in their order.
+                found.append((status.st_mtime_ns, path, status.st_size))
+        total = sum(size for *_, size in found)
+        for changed_ns, path, size in sorted(found):
             if total + self._limit_bytes // SHARE <= self._limit_bytes:
                 break
             total -= size

@@ -142,7 +142,7 @@ async def test_bodies_and_paths_are_filled_from_data_and_headers_are_sent(server
     )
     text = text.replace("users = 4", 'arrival_rate = 100\narrivals = "uniform"')
     load = await run_load(
-        parse_suite(text, "x"), server.url, out_dir=tmp_path, headers={"X-API-Key": "k3y"}, duration_s=1
+        parse_suite(text, "x"), server.url, out_dir=tmp_path, headers={"X-API-Key": "k3y"}, duration_s=3
     )
     found = by_name(load)
     assert set(found) == {"POST /echo", "item", "GET /secret"}
