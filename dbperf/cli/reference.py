@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,11 @@ completion.
 """
 
 
-@cache
 def commands() -> tuple[tuple[str, Any], ...]:
-    """Every command and subcommand with its words, such as ``dbperf flame diff``, in the order of `dbperf --help`."""
+    """Every command and subcommand with its words, such as ``dbperf flame diff``, in the order of `dbperf --help`.
+
+    Made anew each time: a command keeps the help option of the first context that it was used in.
+    """
     apps = {name: typer.main.get_command(import_module(entry.module).app) for name, entry in COMMANDS.items()}
     return tuple(found for name, app in apps.items() for found in _with_children(f"dbperf {name}", app))
 

@@ -88,7 +88,10 @@ async def test_the_window_standard_deviation_is_of_the_window_alone(db_18: Datab
             if seconds:
                 await user.execute(f"SELECT pg_sleep({seconds})")
             totals.append(
-                await conn.fetchval("SELECT total_exec_time FROM pg_stat_statements WHERE query LIKE '%pg_sleep(%'")
+                await conn.fetchval(
+                    "SELECT total_exec_time FROM pg_stat_statements WHERE query LIKE 'SELECT pg_sleep(%'"
+                    " AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
             )
         after = await snapshot(conn)
     first, second = totals[1] - totals[0], totals[2] - totals[1]

@@ -15,7 +15,7 @@ from dbperf.trace.collect import collect
 from dbperf.trace.follow import Follower
 from dbperf.trace.parts import SHARE, SUFFIX
 from dbperf.trace.reader import Request, read_folder
-from dbperf.trace.state import STATEMENT, RequestTrace, texts
+from dbperf.trace.state import STATEMENT, RequestTrace, Texts, texts
 from dbperf.trace.stream import Recorder
 
 LIMIT = 64 * 1024
@@ -23,8 +23,11 @@ LIMIT = 64 * 1024
 
 @pytest.fixture(autouse=True)
 def _only_the_test_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many parts there are must not depend on when the writer's thread comes round."""
+    """How many parts there are must not depend on when the writer's thread comes round, nor on the texts and lines that
+    other tests have made known to this process, which each part defines."""
     monkeypatch.setattr(writer, "FLUSH_S", 3600.0)
+    for name, value in vars(Texts()).items():
+        monkeypatch.setattr(texts, name, value)
 
 
 def send(recorder: Recorder, numbers: range) -> None:
