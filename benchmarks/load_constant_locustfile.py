@@ -1,4 +1,4 @@
-"""The same rate as bench_load_latency.py asks for, as one would write it for Locust: 20 users at 10 a second each."""
+"""The same rate as bench_load_latency.py asks for, as one would write it for Locust: 40 users at 5 a second each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from locust import FastHttpUser, constant_throughput, task
 
 
 class Constant(FastHttpUser):
-    wait_time = constant_throughput(10)
+    wait_time = constant_throughput(5)
 
     @task
     def known(self) -> None:

@@ -23,6 +23,11 @@ LATE_S = 0.01
 """A start that is this much later than intended, though a client was free, is the generator's own fault."""
 
 
+EARLY_S = 0.0005
+"""libev waits in whole milliseconds, rounded up (epoll_wait's time-out), so a timer fires up to 1 ms late. Asked for
+half a millisecond less, starts are that much early or late; an early one counts from when it was."""
+
+
 class Rate:
     """Arrivals per second over time: a straight line to a target, then constant."""
 
@@ -97,9 +102,9 @@ class Arrivals:
             self._changed.clear()
             amount = self.rng.expovariate(1.0) if self.poisson else 1.0
             next_due = self.rate.after(due, amount)
-            while (delay := next_due - time.time()) > 0:
+            while (delay := next_due - time.time()) > EARLY_S:
                 # Waits for the arrival, or for another rate: then what is left of `amount` is due at that rate.
-                if self._changed.wait(min(delay, 3600.0)):
+                if self._changed.wait(min(delay - EARLY_S, 3600.0)):
                     self._changed.clear()
                     next_due = max(time.time(), self.rate.after(time.time(), amount))
             due = next_due

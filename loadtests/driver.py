@@ -24,6 +24,7 @@ from locust.html import get_html_report
 from locust.stats import StatsCSVFileWriter, save_stats_json, stats_history
 
 from loadtests.generator import Fleet, Generator, Local, LocustfileError
+from loadtests.health import settle
 from loadtests.recorder import LineFile
 from loadtests.worker import work
 
@@ -126,6 +127,7 @@ class Driver:
             if plan["workers"]:
                 self.generator.stop()
             return
+        settle()
         environment = self.generator.environment
         gevent.spawn(stats_history, environment.runner)
         if plan["locust_prefix"]:

@@ -92,7 +92,7 @@ class Recorder:
             shown = name if self._own_names else f"{request_type} {name}"
             series = self._series[request_type, name] = _Series(request_type, shown)
         if context and "intended" in context:
-            response_time += (start_time - context["intended"]) * 1e3
+            response_time += max(0.0, start_time - context["intended"]) * 1e3
             start_time = context["intended"]
         if exception is None:
             series.latencies_ms.append(response_time)

@@ -21,7 +21,7 @@ from loadtests.generator import (
     suite_user,
     taken,
 )
-from loadtests.health import Health
+from loadtests.health import Health, settle
 from loadtests.recorder import Recorder
 from loadtests.scenario import SuiteUser
 
@@ -114,6 +114,7 @@ class Worker:
         while self.arrivals is None:  # messages may be lost while the connection is made: ask until it is here
             self.hello()
             gevent.sleep(HELLO_S)
+        settle()
         self.hello()
         gevent.spawn(self.health.watch)
         due = time.time()

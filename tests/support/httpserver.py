@@ -20,7 +20,8 @@ def known_quantile_ms(q: float, *, window_s: float, stall_s: float) -> float:
     """The quantile of /known's times from the intended start, for arrivals at a constant rate and one stall.
 
     A share p = stall/window arrives during the stall and waits for the rest of it, uniform from 0 to stall_s, and then
-    as long as everybody: 50 ms, or in 1 of 100 cases 1 s.
+    as long as everybody: 50 to 150 ms, uniform, or in 1 of 100 cases 1 s. (With the same time for all, a percentile
+    would be that time, or the jitter of timers.)
     """
     p = stall_s / window_s
 
@@ -30,7 +31,8 @@ def known_quantile_ms(q: float, *, window_s: float, stall_s: float) -> float:
             stalled = 1.0 if rest_s < 0 else max(0.0, 1 - rest_s / stall_s)
             return p * stalled + (1 - p) * (1.0 if rest_s < 0 else 0.0)
 
-        return 0.99 * beyond(50) + 0.01 * beyond(1000)
+        usual = sum(beyond(50.5 + own_ms) for own_ms in range(100)) / 100
+        return 0.99 * usual + 0.01 * beyond(1000)
 
     low, high = 0.0, (stall_s + 1) * 1e3
     for _ in range(60):
@@ -110,10 +112,11 @@ def main() -> None:
                         await asyncio.sleep(float(query.get("ms", "50")) / 1e3)
                         await answer(writer, 200, b"{}")
                     case ["known"]:
-                        # 50 ms; every 100th request 1 s; while stalled, nothing before the stall's end.
+                        # 50 to 150 ms, evenly spread (by the golden ratio); every 100th request 1 s; while stalled,
+                        # nothing before the stall's end.
                         counts["known"] = counts.get("known", 0) + 1
                         loop = asyncio.get_running_loop()
-                        wait_s = 1.0 if counts["known"] % 100 == 0 else 0.05
+                        wait_s = 1.0 if counts["known"] % 100 == 0 else 0.05 + 0.1 * (counts["known"] * 0.618034 % 1)
                         came_at, came = time.time(), loop.time()
                         await asyncio.sleep(max(0.0, stall["until"] - came) + wait_s)
                         await answer(writer, 200, b"{}")

@@ -44,7 +44,8 @@ TRANSLATIONS = {"README.ko.md": "README.md", "docs/tutorial.ko.md": "docs/tutori
 """Pages that have the same commands as another one."""
 
 SHORTER = {
-    "dbperf (run|load) (?!--worker)": "--duration 2s --warm-up 0s --users 5",
+    "dbperf (run|load) (?!--worker)": "--duration 2s --warm-up 0s",
+    "dbperf (run|load) (?!--worker|loadtests/shop)": "--users 5",  # the shop's has two stages
     r"dbperf profile (?!.*--while)": "--seconds 2",
     "dbperf flame --pid": "--seconds 2",
     "dbperf bench --url": "--budget 4s",
@@ -69,6 +70,7 @@ _DSN = re.compile(r"postgresql://(\w+)@[\w.]+/(?:app|shop)\b")
 _PLACEHOLDER = re.compile(r"(?<=--dsn )(?:…|[A-Z]+)(?= |$)")
 _REST = re.compile(r" (?:\||>>?|-- ).*$")
 _WRITES = re.compile(r" (?:-o|--out|--run|--sql) ")
+_NAMED = re.compile(r"# (loadtests/[\w.]+)\n")
 _VARIABLE = re.compile(r"export (\w+)=(\S+)")
 
 
@@ -149,8 +151,8 @@ class Pages:
         (project / "plan.txt").write_text(server.run_psql([], f"EXPLAIN ANALYZE {query}", "app"))
 
     def folder(self, page: Path) -> Path:
-        """A page's folder: the project's files, less those that the page has written, and the dbperf.toml and the role
-        that the page shows. Where it stops the embedded server, one runs."""
+        """A page's folder: the project's files, less those that the page has written, and the dbperf.toml, the suite
+        and the role that the page shows. Where it stops the embedded server, one runs."""
         folder = self._root / page.stem
         if not folder.exists():
             shutil.copytree(self._project, folder, symlinks=True)
@@ -159,6 +161,9 @@ class Pages:
                 shown = self.real("".join(blocks(text, "toml")))
                 own = "" if "\nurl = " in shown else f'url = "{self._shops[0].url}"\ndsn = "{self.dsn}"\n'
                 (folder / "dbperf.toml").write_text(own + shown)
+            for suite in blocks(text, "toml"):
+                if named := _NAMED.match(suite):
+                    (folder / named[1]).write_text(suite)
             if any(s.command.startswith("dbperf init") for s in all_commands(text)):
                 shutil.rmtree(folder / "loadtests")
             if any(s.command.startswith("dbperf down") for s in all_commands(text)):

@@ -89,6 +89,10 @@ FILES = {
     "package/module.py": (
         "from app.main import app\n\n\ndef function():\n    return sum(i * i for i in range(300_000))\n"
     ),
+    "locustfile.py": (
+        "from locust import FastHttpUser, constant, task\n\n\nclass Customer(FastHttpUser):\n"
+        "    wait_time = constant(0.1)\n\n    @task\n    def look(self):\n        self.client.get('/orders')\n"
+    ),
     "tests/api/test_orders.py": (
         "import os\nfrom urllib.request import urlopen\n\n\ndef test_orders():\n"
         "    assert urlopen(os.environ['SHOP_URL'] + '/orders/count').status == 200\n"

@@ -11,12 +11,14 @@ from pkgutil import iter_modules
 import pytest
 
 import dbperf.config as config
+import dbperf.load.suite_file as suite_file
 import dbperf.records
 import dbperf.report.model  # report.json is a document, too
 from dbperf.cli.generated import PAGES as GENERATED
 from dbperf.cli.generated import baseline_table, parts, with_parts
+from dbperf.load.gate_language import METRICS, parse_gate
 from dbperf.records.base import Document
-from tests.support.doc_pages import PAGES, ROOT, console, dbperf_commands, parse
+from tests.support.doc_pages import PAGES, ROOT, blocks, console, dbperf_commands, parse
 
 OTHER_PROGRAMS = {"export", "make", "git", "cd", "pip", "grep"}
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -83,6 +85,19 @@ def test_the_index_names_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"({page.name}" in index, f"docs/README.md does not lead to {page.name}"
+
+
+def test_the_page_on_suites_has_every_key_and_metric_and_a_working_example() -> None:
+    text = (ROOT / "docs" / "load.md").read_text(encoding="utf-8")
+    keys = {k for table in (suite_file._Suite, *suite_file._TABLES.values()) for k in table.__struct_fields__}
+    shown = {k for k in keys if f"`{k}`" in text or f"[{k}]" in text}
+    assert keys - shown == set()
+    assert {m for m in METRICS if f"`{m}`" not in text and f"`{m}(" not in text} == set()
+    [example] = blocks(text, "toml")
+    suite = suite_file.parse_suite(example, "loadtests/shop.toml")
+    assert [s.name for s in suite.stages] == ["calm", "busy"]
+    for gate in blocks(text, "")[0].splitlines():
+        parse_gate(gate)
 
 
 def test_the_translated_tutorial_has_the_same_commands_and_outputs() -> None:
