@@ -78,6 +78,10 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Open the HTML in the browser.")] = False,
 ) -> None:
     """Write the report of a run again: report.html, summary.md and report.json beside its records."""
+    from dbperf import vega
+
+    if format_ in (None, Format.html):
+        vega.engine()  # it starts while the rest is imported
     from dbperf.records.base import write_atomic
     from dbperf.records.rundir import RunDirectory
     from dbperf.report import write_report

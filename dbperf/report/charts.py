@@ -13,8 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import vl_convert
-
+from dbperf import vega
 from dbperf.records.base import Record
 from dbperf.report.model import EndpointReport
 from dbperf.report.svg import tidy
@@ -288,6 +287,4 @@ def spec(layers: Sequence[Spec | None], *, height: int = HEIGHT) -> Spec:
 
 def render(specification: Spec) -> str:
     """The picture as SVG for the page."""
-    # No address is allowed, so that the converter never reaches for the network, whatever stands in the data.
-    svg: str = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
-    return tidy(svg)
+    return tidy(vega.engine().draw(specification))

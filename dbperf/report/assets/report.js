@@ -134,10 +134,16 @@
     figure.addEventListener("blur", hide);
   }
 
+  // Lays out what was left for later (see the style sheet): a place to go to must not move any more.
+  function whole() { root.classList.add("whole"); }
+  if (location.hash.length > 1) whole();
+  addEventListener("load", function () { (window.requestIdleCallback || setTimeout)(whole); });
+
   // A link into something folded opens it first; browsers differ in whether they do so themselves.
   function reveal() {
     var target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!target) return;
+    whole();
     for (var e = target; e; e = e.parentElement) if (e.tagName === "DETAILS") e.open = true;
     target.scrollIntoView();
   }
