@@ -5,7 +5,8 @@ cancels. Two processes of the same program differ by some per cent for their who
 there are several pairs of them, and the interval is Student's t over the pairs (after Kalibera and Jones, Rigorous
 benchmarking in reasonable time, 2013: repeat at the level that varies). `--control` traces neither: what it prints is
 the method's own error. Prints two ratios per endpoint: of requests/s, and of the server's CPU time per request, which
-other work on the machine disturbs less. `--json` for machines.
+other work on the machine disturbs less. `--json` for machines. `--keep FILE` adds the pairs to those of earlier calls,
+where the machine can be had to oneself for some minutes only.
 """
 
 from __future__ import annotations
@@ -98,34 +99,56 @@ def compare(plain: RunningTarget, traced: RunningTarget, path: str, blocks: int,
     return {"slower": statistics.median(slower), "cpu": statistics.median(cpu), "speed": statistics.median(speeds)}
 
 
+Pair = dict[str, dict[str, float]]
+"""What `compare` found, by endpoint."""
+
+
+def one_pair(dsn: str, traces: Path | None, blocks: int, seconds: float) -> Pair:
+    """A plain process and a traced one, or two plain ones where `traces` is None."""
+    servers = []
+    try:
+        for out in (None, traces):
+            servers.append(serve(dsn, out))
+        return {path: compare(servers[0], servers[1], path, blocks, seconds) for path in ENDPOINTS}
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def kept(file: Path | None, *, control: bool) -> list[Pair]:
+    """The pairs of earlier calls, of the same kind."""
+    if file is None or not file.exists():
+        return []
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [line["endpoints"] for line in lines if line["control"] == control]
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--pairs", type=int, default=6)
     options.add_argument("--blocks", type=int, default=4)
     options.add_argument("--seconds", type=float, default=1.0)
     options.add_argument("--control", action="store_true")
+    options.add_argument("--keep", type=Path)
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
+    found = kept(given.keep, control=given.control)
     database = PgServer(bindir_18())
     asyncio.run(seed(database.dsn(), "smoke"))
-    found: dict[str, list[dict[str, float]]] = {path: [] for path in ENDPOINTS}
     with tempfile.TemporaryDirectory() as folder:
         try:
             for pair in range(given.pairs):
                 traces = None if given.control else Path(folder) / str(pair)
-                servers = []
-                try:
-                    for out in (None, traces):
-                        servers.append(serve(database.dsn(), out))
-                    for path in ENDPOINTS:
-                        found[path].append(compare(servers[0], servers[1], path, given.blocks, given.seconds))
-                finally:
-                    for server in servers:
-                        server.stop()
+                measured = one_pair(database.dsn(), traces, given.blocks, given.seconds)
+                found.append(measured)
+                if given.keep is not None:
+                    with given.keep.open("a") as f:
+                        f.write(json.dumps({"control": given.control, "endpoints": measured}) + "\n")
         finally:
             database.close()
     results = {}
-    for path, pairs in found.items():
+    for path in ENDPOINTS:
+        pairs = [pair[path] for pair in found]
         result = {"requests_per_s": statistics.median(p["speed"] for p in pairs), "pairs": float(len(pairs))}
         for name, key in (("time_share", "slower"), ("cpu_share", "cpu")):
             result[name], result[f"{name}_ci_low"], result[f"{name}_ci_high"] = interval([p[key] for p in pairs])
