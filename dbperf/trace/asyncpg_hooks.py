@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from time import perf_counter_ns
 from typing import Any
 
-from dbperf.trace.source import endpoint_source_id, source_id
+from dbperf.trace.source import awaits_here, endpoint_source_id, passes, source_id
 from dbperf.trace.state import (
     COMMIT,
     FETCH,
@@ -23,9 +23,11 @@ from dbperf.trace.state import (
     call_source,
     current,
     executions_of,
+    known_source,
     parameters_hash,
     sample_rows,
     texts,
+    traced_request,
 )  # fmt: skip
 
 _by_text = texts.by_text
@@ -80,17 +82,16 @@ async def _timed(
     connection: int,
     rows_of: Callable[[Text, Any], int | str | None],
 ) -> Any:
-    rows: int | str | None = None
-    failed = True
     started = perf_counter_ns()
     try:
         result = await call
-        failed = False
-    finally:
+    except BaseException:
         ended = perf_counter_ns()
-        if not failed:
-            rows = rows_of(text, result)
-        trace.add((kind, text.text_id, source, started, ended, rows, executions, parameters, connection, failed))
+        trace.add((kind, text.text_id, source, started, ended, None, executions, parameters, connection, True))
+        raise
+    ended = perf_counter_ns()
+    rows = rows_of(text, result)
+    trace.add((kind, text.text_id, source, started, ended, rows, executions, parameters, connection, False))
     return result
 
 
@@ -131,30 +132,33 @@ _ROWS_OF: dict[str, Callable[[Text, Any], int | str | None]] = {
 
 
 _WITH_SOURCE = frozenset((STATEMENT, COMMIT, FETCH))
+"""BEGIN, ROLLBACK and a pool's chatter get no line."""
+_NO_PARAMETERS = parameters_hash(())
 
 
-def _source(trace: RequestTrace, kind: int) -> int:
+def _source(trace: RequestTrace) -> int:
     """The line to charge. Looking at frames makes objects of them (Python 3.11), so a line that is known already is
-    taken, and BEGIN, ROLLBACK and a pool's chatter get none."""
-    if kind not in _WITH_SOURCE:
-        return 0
-    return call_source.get() or source_id(sys._getframe(2)) or endpoint_source_id(trace.scope)
+    taken."""
+    return known_source() or source_id(sys._getframe(2)) or endpoint_source_id(trace.scope)
 
 
 def remember_caller(original: Any) -> Any:
-    """A library's coroutine function that notes which line called it, for the hooks that run further in."""
+    """A library's coroutine function that notes which line called it, for the hooks that run further in, unless they
+    will find that line on the stack."""
+    passes(original.__code__)
 
     def hook(self: Any, *args: Any, **options: Any) -> Any:
-        call = original(self, *args, **options)
-        if current.get() is None:
+        call = original(self, *args, **options) if options else original(self, *args)
+        if traced_request() is None:
             return call
-        return _called_from(call, source_id(sys._getframe(1)))
+        caller = sys._getframe(1)
+        return call if awaits_here(caller) else _called_from(call, source_id(caller))
 
     return hook
 
 
 async def _called_from(call: Coroutine[Any, Any, Any], source: int) -> Any:
-    outer = call_source.get()
+    outer = known_source()
     call_source.set(source or outer)
     try:
         return await call
@@ -166,14 +170,19 @@ def _by_query(original: Any) -> Any:
     rows_of = _ROWS_OF[original.__name__]
 
     def hook(self: Any, query: str, *args: Any, **options: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(self, query, *args, **options)
         text = _by_text.get(query) or texts.text(query)
-        call = original(self, query, *args, **options)
-        return _timed(
-            call, trace, text, text.kind, _source(trace, text.kind), 1, parameters_hash(args), id(self), rows_of
-        )
+        kind = text.kind
+        source = _source(trace) if kind in _WITH_SOURCE else 0
+        if args or options:
+            call = original(self, query, *args, **options)
+            parameters = parameters_hash(args)
+        else:  # BEGIN and ROLLBACK mostly; to unpack nothing costs as much as a call
+            call = original(self, query)
+            parameters = _NO_PARAMETERS
+        return _timed(call, trace, text, kind, source, 1, parameters, id(self), rows_of)
 
     return hook
 
@@ -182,14 +191,13 @@ def _by_query_many(original: Any) -> Any:
     rows_of = _ROWS_OF[original.__name__]
 
     def hook(self: Any, query: str, args: Any, **options: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(self, query, args, **options)
         text = _by_text.get(query) or texts.text(query)
+        source = _source(trace) if text.kind in _WITH_SOURCE else 0
         call = original(self, query, args, **options)
-        return _timed(
-            call, trace, text, text.kind, _source(trace, text.kind), executions_of(args), None, id(self), rows_of
-        )
+        return _timed(call, trace, text, text.kind, source, executions_of(args), None, id(self), rows_of)
 
     return hook
 
@@ -198,15 +206,15 @@ def _by_statement(original: Any) -> Any:
     rows_of = _ROWS_OF[original.__name__]
 
     def hook(self: Any, *args: Any, **options: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(self, *args, **options)
         text = _by_text.get(self._query) or texts.text(self._query)
-        call = original(self, *args, **options)
-        connection = id(self._connection)
-        return _timed(
-            call, trace, text, text.kind, _source(trace, text.kind), 1, parameters_hash(args), connection, rows_of
-        )
+        kind = text.kind
+        source = _source(trace) if kind in _WITH_SOURCE else 0
+        call = original(self, *args, **options) if options else original(self, *args)
+        parameters = parameters_hash(args) if args else _NO_PARAMETERS
+        return _timed(call, trace, text, kind, source, 1, parameters, id(self._connection), rows_of)
 
     return hook
 
@@ -215,15 +223,14 @@ def _by_statement_many(original: Any) -> Any:
     rows_of = _ROWS_OF[original.__name__]
 
     def hook(self: Any, args: Any, **options: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(self, args, **options)
         text = _by_text.get(self._query) or texts.text(self._query)
+        source = _source(trace) if text.kind in _WITH_SOURCE else 0
         call = original(self, args, **options)
         connection = id(self._connection)
-        return _timed(
-            call, trace, text, text.kind, _source(trace, text.kind), executions_of(args), None, connection, rows_of
-        )
+        return _timed(call, trace, text, text.kind, source, executions_of(args), None, connection, rows_of)
 
     return hook
 
@@ -231,14 +238,14 @@ def _by_statement_many(original: Any) -> Any:
 def _cursor(kind: int) -> Callable[[Any], Any]:
     def make(original: Any) -> Any:
         def hook(self: Any, *args: Any) -> Any:
-            trace = current.get()
+            trace = traced_request()
             if trace is None:
                 return original(self, *args)
             text = _by_text.get(self._query) or texts.text(self._query)
             parameters = parameters_hash(self._args)
             connection = id(self._connection)
             return _timed(
-                original(self, *args), trace, text, kind, _source(trace, kind), 1, parameters, connection, _buffered
+                original(self, *args), trace, text, kind, _source(trace), 1, parameters, connection, _buffered
             )
 
         return hook
@@ -248,7 +255,7 @@ def _cursor(kind: int) -> Callable[[Any], Any]:
 
 def _copy(original: Any) -> Any:
     def hook(self: Any, copy_stmt: str, *args: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(self, copy_stmt, *args)
         text = texts.text(copy_stmt)
@@ -257,7 +264,7 @@ def _copy(original: Any) -> Any:
             trace,
             text,
             STATEMENT,
-            _source(trace, STATEMENT),
+            _source(trace),
             1,
             None,
             id(self),
@@ -269,19 +276,19 @@ def _copy(original: Any) -> Any:
 
 def _copy_records(original: Any) -> Any:
     def hook(self: Any, table_name: str, **options: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(self, table_name, **options)
         text = texts.text(f'COPY "{table_name}" FROM STDIN')
         call = original(self, table_name, **options)
-        return _timed(call, trace, text, STATEMENT, _source(trace, STATEMENT), 1, None, id(self), _status)
+        return _timed(call, trace, text, STATEMENT, _source(trace), 1, None, id(self), _status)
 
     return hook
 
 
 def _prepare(original: Any) -> Any:
     def hook(self: Any, query: str, **options: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(self, query, **options)
         text = _by_text.get(query) or texts.text(query)
@@ -292,7 +299,7 @@ def _prepare(original: Any) -> Any:
 
 def _acquire(original: Any) -> Any:
     def hook(self: Any, timeout: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         return original(self, timeout) if trace is None else _wait(original(self, timeout), trace, id(self))
 
     return hook
@@ -312,7 +319,7 @@ async def _wait(call: Coroutine[Any, Any, Any], trace: RequestTrace, pool: int) 
 def _connect(original: Any) -> Any:
     async def hook(self: Any) -> Any:
         # What a new connection's set-up runs is no statement of the request.
-        trace = current.get()
+        trace = traced_request()
         current.set(None)
         try:
             return await original(self)

@@ -19,11 +19,12 @@ from dbperf.trace.state import (
     PING,
     POOL,
     ROLLBACK,
-    call_source,
     current,
     executions_of,
+    known_source,
     parameters_hash,
     texts,
+    traced_request,
 )
 
 _CONNECT = "_ConnectionRecord__connect"
@@ -83,7 +84,7 @@ def restore(owner: Any, name: str, original: Any) -> None:
 
 def _execute(original: Any, *, many: bool) -> Any:
     def hook(self: Any, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             original(self, cursor, statement, parameters, context)
             return
@@ -107,7 +108,7 @@ def _execute(original: Any, *, many: bool) -> Any:
 
 def _execute_no_params(original: Any) -> Any:
     def hook(self: Any, cursor: Any, statement: str, context: Any = None) -> None:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             original(self, cursor, statement, context)
         else:
@@ -120,7 +121,7 @@ def _timed(
     trace: Any, cursor: Any, statement: str, executions: int, same: int | None, original: Any, dialect: Any, *rest: Any
 ) -> None:
     text = texts.text(statement)
-    source = call_source.get() or source_id(sys._getframe(2)) or endpoint_source_id(trace.scope)
+    source = known_source() or source_id(sys._getframe(2)) or endpoint_source_id(trace.scope)
     raw = id(getattr(cursor, "connection", cursor))
     failed = True
     started = perf_counter_ns()
@@ -137,11 +138,11 @@ def _timed(
 
 def _transaction(original: Any, kind: int) -> Any:
     def hook(self: Any, dbapi_connection: Any) -> None:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             original(self, dbapi_connection)
             return
-        source = source_id(sys._getframe(1)) if kind == COMMIT else 0
+        source = (known_source() or source_id(sys._getframe(1))) if kind == COMMIT else 0
         failed = True
         started = perf_counter_ns()
         try:
@@ -157,7 +158,7 @@ def _transaction(original: Any, kind: int) -> Any:
 
 def _ping(original: Any) -> Any:
     def hook(self: Any, dbapi_connection: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(self, dbapi_connection)
         current.set(None)
@@ -176,24 +177,24 @@ def _ping(original: Any) -> Any:
 
 def _checkout(original: Any) -> Any:
     def hook(cls: Any, pool: Any) -> Any:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             return original(cls, pool)
-        failed = True
         started = perf_counter_ns()
         try:
             fairy = original(cls, pool)
-            failed = False
-            return fairy
-        finally:
-            trace.add((POOL, -1, 0, started, perf_counter_ns(), None, 1, None, id(pool), failed))
+        except BaseException:
+            trace.add((POOL, -1, 0, started, perf_counter_ns(), None, 1, None, id(pool), True))
+            raise
+        trace.add((POOL, -1, 0, started, perf_counter_ns(), None, 1, None, id(pool), False))
+        return fairy
 
     return hook
 
 
 def _connect(original: Any) -> Any:
     def hook(self: Any) -> None:
-        trace = current.get()
+        trace = traced_request()
         current.set(None)  # what a new connection's set-up runs is no statement of the request
         try:
             original(self)
@@ -205,7 +206,7 @@ def _connect(original: Any) -> Any:
 
 def _autoflush(original: Any) -> Any:
     def hook(self: Any) -> None:
-        trace = current.get()
+        trace = traced_request()
         if trace is None:
             original(self)
             return
@@ -213,7 +214,7 @@ def _autoflush(original: Any) -> Any:
         started = perf_counter_ns()
         original(self)
         if len(trace.events) > before:  # it had something to write
-            source = source_id(sys._getframe(1))
+            source = known_source() or source_id(sys._getframe(1))
             trace.add((AUTOFLUSH, -1, source, started, perf_counter_ns(), None, 1, None, id(self), False))
 
     return hook

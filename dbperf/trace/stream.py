@@ -34,6 +34,7 @@ import re
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class Recorder:
         self.in_flight: dict[int, RequestTrace] = {}
         self.gc_ns = 0
         self._waiting: list[Any] = []
-        self._ids = itertools.count(1)
+        self.next_id: Callable[[], int] = itertools.count(1).__next__
         self._parts: Parts | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -80,9 +81,6 @@ class Recorder:
         """The file that is being written."""
         return self._parts.path if self._parts is not None else None
 
-    def next_id(self) -> int:
-        return next(self._ids)
-
     def done(self, request: RequestTrace) -> None:
         """A request whose application has returned. It is encoded at once: thousands of requests that live half a
         second longer, scopes and all, cost more in garbage collections than this."""
@@ -94,7 +92,9 @@ class Recorder:
             if code is not None:
                 handler = [code.co_filename, code.co_firstlineno, code.co_qualname]
                 self._waiting.append(["p", f"{request.method} {route}", *handler])
-        self._waiting.append(_request_line("r", request, route))
+        line = _request_line("r", request, route)
+        # After the line is made: the writer may take the list away while a function runs, but not within this one call.
+        self._waiting.append(line)
 
     def late(self, request_id: int, event: RawEvent) -> None:
         self._waiting.append(["l", request_id, event])

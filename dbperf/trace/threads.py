@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Any
 
 from dbperf.trace.asyncpg_hooks import Patches
-from dbperf.trace.state import current
+from dbperf.trace.state import traced_request
 
 
 def install() -> Patches:
@@ -18,7 +18,7 @@ def install() -> Patches:
     original = ThreadPoolExecutor.submit
 
     def submit(self: Any, fn: Any, /, *args: Any, **options: Any) -> Any:
-        if current.get() is None:
+        if traced_request() is None:
             return original(self, fn, *args, **options)
         return original(self, copy_context().run, fn, *args, **options)
 
