@@ -9,10 +9,14 @@ them counts as the server's loss. The target is below 1 % at default settings.
 On a machine that does other work as well the interval is wide. So the same ratio is told for transactions per second of
 the server's processor time (all its processes, the one that answers dbperf included), which other programs hardly
 disturb: where the server is busy all the time, that is its throughput. What profiling took is told too.
+
+An interval below 1 % takes many groups. `--keep FILE` adds them to those of earlier runs of the same code, and tells
+the ratio of all, so that they can be taken in pieces, when the machine is quiet.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import math
@@ -168,7 +172,7 @@ def agreement(server: embedded.Embedded, bindir: Path, runs: int) -> list[float]
     return shares
 
 
-def main(groups: int, workloads: Sequence[str]) -> None:
+def main(groups: int, workloads: Sequence[str], keep: Path | None) -> None:
     """Prints the ratio of throughput with profiling to that without."""
     with embedded.start(private=True) as postgres:
         bindir = Path(psutil.Process(postgres.pid).exe()).parent
@@ -180,22 +184,36 @@ def main(groups: int, workloads: Sequence[str]) -> None:
             stderr=subprocess.DEVNULL,
         )
         subprocess.run([bindir / "pgbench", "-i", "-q", "-s", "10"], env=base, check=True, capture_output=True)
-        shares = agreement(postgres, bindir, max(3, groups // 4))
-        print(f"statements of the profile / the client's time: {min(shares):.3f} to {max(shares):.3f}")
+        if keep is None:
+            shares = agreement(postgres, bindir, max(3, groups // 4))
+            print(f"statements of the profile / the client's time: {min(shares):.3f} to {max(shares):.3f}")
         pin(postgres.pid, SERVER_CPU)
         for name in workloads:
-            flags = WORKLOADS[name]
-            by_time, by_cpu, told = measure(postgres, bindir, flags, groups)
-            sampler = told["activity"]["sampler"]
+            by_time, by_cpu, told = measure(postgres, bindir, WORKLOADS[name], groups)
+            if keep is not None:
+                by_time, by_cpu = together(keep, name, by_time, by_cpu)
+            sampler, collectors = told["activity"]["sampler"], told["collectors"]
             # Wall time, so an upper bound; a session's CPU time is too short for the kernel's ticks to count.
             server = sampler["server_ms_mean"] / 1000 * sampler["rate_hz"]
-            print(f"{name}, {groups} groups of {4 * SLICE_S:g} s, with profiling / without:")
+            print(f"{name}, {len(by_time)} groups of {4 * SLICE_S:g} s, with profiling / without:")
             print(f"  transactions per second: {told_ratio(by_time)}")
             print(f"  transactions per second of the server's processor time: {told_ratio(by_cpu)}")
             print(
                 f"  the samples took {100 * server:.2f} % of the server's processor"
-                f" ({sampler['server_ms_mean']:.3f} ms each), dbperf itself {100 * told['cpu_share']:.2f} % of its own"
+                f" ({sampler['server_ms_mean']:.3f} ms each), {collectors['snapshots']} looks at the statistics"
+                f" {collectors['snapshots_ms'] / max(1, collectors['snapshots']):.1f} ms each,"
+                f" dbperf itself {100 * told['cpu_share']:.2f} % of its own"
             )
+
+
+def together(keep: Path, workload: str, by_time: list[float], by_cpu: list[float]) -> tuple[list[float], list[float]]:
+    """The log ratios of this run behind those that the file has, which keeps them all."""
+    kept = json.loads(keep.read_text()) if keep.exists() else {}
+    sides = kept.setdefault(workload, {"by_time": [], "by_cpu": []})
+    sides["by_time"] += by_time
+    sides["by_cpu"] += by_cpu
+    keep.write_text(json.dumps(kept))
+    return sides["by_time"], sides["by_cpu"]
 
 
 def told_ratio(logs: list[float]) -> str:
@@ -208,4 +226,9 @@ def told_ratio(logs: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else GROUPS, sys.argv[2:] or list(WORKLOADS))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("groups", type=int, nargs="?", default=GROUPS)
+    parser.add_argument("workloads", nargs="*", help=", ".join(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--keep", type=Path, metavar="FILE")
+    given = parser.parse_args()
+    main(given.groups, given.workloads, given.keep)

@@ -45,12 +45,13 @@ class Counters(Record, frozen=True, kw_only=True):
     denied: dict[str, str]
 
 
-async def counters(conn: asyncpg.Connection, *, whole: bool = True) -> Counters:
+async def counters(conn: asyncpg.Connection, *, whole: bool = True, facts: Row | None = None) -> Counters:
     """Reads the counters of the connection's database and server.
 
     Args:
         conn: dbperf's connection.
-        whole: False leaves out what only the window's end needs (settings, replicas).
+        whole: False leaves out what only the window's end needs (replicas, slots).
+        facts: those of an earlier look, for one in between: settings and the database's size cost as much as all else.
 
     Raises:
         asyncpg.PostgresError, OSError: the connection broke. A query that this role may not run is noted instead.
@@ -75,7 +76,8 @@ async def counters(conn: asyncpg.Connection, *, whole: bool = True) -> Counters:
     one = {name: found[0] for name in _ONE if (found := await rows(name))}
     many = {name: {tuple(r[k] for k in key): r for r in await rows(name)} for name, key in _MANY.items()}
     now = {name: await rows(name) for name in _NOW} if whole else {}
-    facts = next(iter(await rows("facts")), {})
+    if facts is None:
+        facts = next(iter(await rows("facts")), {})
     return Counters(one=one, many=many, now=now, facts=facts, denied=denied)
 
 

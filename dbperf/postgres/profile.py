@@ -273,7 +273,8 @@ class Profiler:
             self._last_counters = await counters(self._conn)
         else:
             self._window.add(await self._timed(self._snapshot(texts=True)))
-            self._last_counters = await self._timed(counters(self._conn, whole=False))
+            known = self._last_counters.facts if self._last_counters else None
+            self._last_counters = await self._timed(counters(self._conn, whole=False, facts=known))
 
     async def _look_in_between(self) -> None:
         while not self._closing.is_set():

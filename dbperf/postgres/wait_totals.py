@@ -24,6 +24,8 @@ from dbperf.records.waits import (
 IDLE_TRANSACTIONS = 20
 STATEMENTS = 50
 _ACTIVE = frozenset({"active", "fastpath function call"})
+_CLIENTS = frozenset({"client backend", "parallel worker", None})
+"""Types of backends that work for clients; None: this role may not see it."""
 Event = tuple[str, str]
 
 
@@ -64,7 +66,8 @@ def ms_between(start: datetime | None, end: datetime | None) -> float | None:
 
 class _Pool:
     def __init__(self) -> None:
-        self.connections: list[int] = []
+        self.connections = self.connections_max = 0
+        """The sum over whole samples, and the most seen in any."""
         self.active: list[int] = []
         self.in_transaction: list[int] = []
 
@@ -72,9 +75,11 @@ class _Pool:
 class WaitTotals:
     """Adds one sample after the other; `result` turns counts into session time."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, *, database_id: int | None = None) -> None:
+        """`database_id`: sessions of other databases count as connections only; None: all are alike."""
         self._names = names
-        self._samples = 0
+        self._database_id = database_id
+        self._samples = self._whole_samples = 0
         self._events: Counter[tuple[int | None, Event]] = Counter()
         self._texts: dict[int | None, bytes] = {}
         self._active_max = self._hidden_max = self._connections_max = 0
@@ -82,33 +87,38 @@ class WaitTotals:
         self._open: dict[tuple[int, datetime | None], IdleTransaction] = {}
         self._pools: dict[tuple[str, str | None], _Pool] = defaultdict(_Pool)
 
-    def add(self, rows: Iterable[Row]) -> list[int]:
-        """One sample's rows (sql/collect/activity). Returns the pids that wait for a heavyweight lock."""
+    def add(self, rows: Iterable[Row], *, whole: bool = True) -> list[int]:
+        """One sample's rows (sql/collect/activity). Returns the pids that wait for a heavyweight lock.
+
+        `whole`: idle, hidden and other databases' sessions are among them.
+        """
         self._samples += 1
+        self._whole_samples += whole
         active = hidden = connections = 0
         waiting = []
         per_pool: dict[tuple[str, str | None], Counter[str]] = defaultdict(Counter)
         for row in rows:
-            count: int = row["sessions"]
+            state = row["state"]
+            application = row["application_name"] or ""
+            if row["backend_type"] not in _CLIENTS or (state == "idle" and application.startswith("dbperf")):
+                continue  # another connection of dbperf counts only while it works
             worker = row["backend_type"] == "parallel worker"
-            if not worker:
-                connections += count
-            if row["kind"] == "other":
+            connections += not worker
+            if self._database_id is not None and row["database_id"] != self._database_id:
                 continue
-            pool = per_pool[row["application_name"] or "", self._names.users.get(row["user_id"])]
-            if not worker:
-                pool["connections"] += count
-            if row["kind"] == "hidden":
-                hidden += count
-            if row["kind"] != "busy":
+            pool = per_pool[application, self._names.users.get(row["user_id"])]
+            pool["connections"] += not worker
+            if state is None:
+                hidden += 1
+            if state is None or state == "idle":
                 continue
             if row["wait_event_type"] == "Lock":
                 waiting.append(row["pid"])
-            if row["state"] in _ACTIVE:
+            if state in _ACTIVE:
                 active += 1
                 pool["active"] += not worker
                 self._count(row)
-            elif row["state"].startswith("idle in transaction"):
+            elif state.startswith("idle in transaction"):
                 pool["in_transaction"] += 1
                 self._idle_in_transaction += 1
                 self._opened(row)
@@ -117,7 +127,8 @@ class WaitTotals:
         self._connections_max = max(self._connections_max, connections)
         for key, counts in per_pool.items():
             pool_ = self._pools[key]
-            pool_.connections.append(counts["connections"])
+            pool_.connections_max = max(pool_.connections_max, counts["connections"])
+            pool_.connections += counts["connections"] if whole else 0
             pool_.active.append(counts["active"])
             pool_.in_transaction.append(counts["in_transaction"])
         return waiting
@@ -213,17 +224,19 @@ class WaitTotals:
     def _pool_use(self) -> list[PoolUse]:
         pools = []
         for (application, user), pool in self._pools.items():
-            connections = sum(pool.connections)
+            active, in_transaction = (sum(x) / self._samples for x in (pool.active, pool.in_transaction))
+            # Connections that come and go between two whole samples were busy ones at least.
+            connections = max(pool.connections / max(1, self._whole_samples), active + in_transaction)
             pools.append(
                 PoolUse(
                     application_name=application,
                     user=user,
-                    connections_mean=connections / self._samples,
-                    connections_max=max(pool.connections),
-                    active_mean=sum(pool.active) / self._samples,
+                    connections_mean=connections,
+                    connections_max=pool.connections_max,
+                    active_mean=active,
                     active_max=max(pool.active),
                     idle_in_transaction_max=max(pool.in_transaction),
-                    use_mean=(sum(pool.active) + sum(pool.in_transaction)) / connections if connections else None,
+                    use_mean=(active + in_transaction) / connections if connections else None,
                 )
             )
         return sorted(pools, key=lambda p: (-p.connections_max, p.application_name))

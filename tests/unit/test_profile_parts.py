@@ -234,13 +234,12 @@ def test_any_graph_of_waits_can_be_drawn(graph: dict[int, list[int]]) -> None:
     assert set(graph) <= seen, "nobody who waits is left out"
 
 
-def activity(pid: int | None, state: str | None, event: tuple[str, str] | None = None, n: int = 1) -> dict[str, Any]:
-    kind = "idle" if state == "idle" else "hidden" if state is None else "busy"
+def activity(pid: int, state: str | None, event: tuple[str, str] | None = None) -> dict[str, Any]:
     return {
-        "at": START, "kind": kind, "pid": pid, "user_id": 10, "application_name": "web", "database_id": 5,
+        "at": START, "pid": pid, "user_id": 10, "application_name": "web", "database_id": 5,
         "backend_type": "client backend", "state": state, "queryid": 4 if state == "active" else None,
         "wait_event_type": event[0] if event else None, "wait_event": event[1] if event else None,
-        "xact_start": START, "state_change": START - timedelta(seconds=7), "text": b"SELECT 1", "sessions": n,
+        "xact_start": START, "state_change": START - timedelta(seconds=7), "text": b"SELECT 1",
     }  # fmt: skip
 
 
@@ -260,7 +259,7 @@ def waits_of(*samples: list[dict[str, Any]]) -> Any:
 def test_session_time_is_shared_out_over_the_samples_that_there_were() -> None:
     lock_wait = ("Lock", "transactionid")
     waits = waits_of(
-        [activity(1, "active"), activity(2, "active", lock_wait), activity(None, "idle", n=7)],
+        [activity(1, "active"), activity(2, "active", lock_wait), *(activity(n, "idle") for n in range(3, 10))],
         [activity(1, "active"), activity(2, "idle in transaction")],
         [activity(1, "active", lock_wait)],
         [],
@@ -279,6 +278,36 @@ def test_session_time_is_shared_out_over_the_samples_that_there_were() -> None:
     assert rules == {
         "connections-near-limit", "samples-missed", "waits-lock", "idle-in-transaction", "time-not-attributed",
     }  # fmt: skip
+
+
+def test_connections_are_counted_in_whole_samples_and_busy_ones_in_all() -> None:
+    totals = WaitTotals(NAMES, database_id=5)
+    idle = [activity(n, "idle") for n in range(2, 5)]
+    elsewhere = [{**activity(n, "active"), "database_id": 6} for n in (11, 12)]
+    ours = {**activity(20, "idle"), "application_name": "dbperf serve"}
+    vacuum = {**activity(21, "active"), "backend_type": "autovacuum worker"}
+    worker = {**activity(22, "active"), "backend_type": "parallel worker"}
+    hidden = {**activity(23, None), "backend_type": None}
+    totals.add([activity(1, "active"), worker, *idle, *elsewhere, ours, vacuum, hidden], whole=True)
+    for _ in range(3):
+        totals.add([activity(1, "active"), activity(2, "active")], whole=False)
+    waits = totals.result(SAMPLER, window_s=4, blockers=[], max_connections=10, texts={}, notes=[])
+    assert waits.connections_max == 7
+    assert waits.hidden_sessions_max == 1
+    assert waits.active_session_ms == pytest.approx(8000), "the parallel worker's sample, too"
+    (pool,) = waits.pools
+    assert (pool.connections_mean, pool.connections_max, pool.active_mean) == (5, 5, 1.75)
+    assert pool.use_mean == pytest.approx(1.75 / 5)
+
+
+def test_connections_between_two_whole_samples_were_busy_ones_at_least() -> None:
+    totals = WaitTotals(NAMES)
+    totals.add([], whole=True)
+    totals.add([activity(1, "active"), activity(2, "idle in transaction")], whole=False)
+    waits = totals.result(SAMPLER, window_s=1, blockers=[], max_connections=10, texts={}, notes=[])
+    (pool,) = waits.pools
+    assert (pool.connections_mean, pool.connections_max, pool.use_mean) == (1, 2, 1)
+    assert waits.connections_max == 2
 
 
 def empty() -> Statements:
