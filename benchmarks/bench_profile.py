@@ -60,11 +60,13 @@ class Slice:
     cpu_s: float
 
 
-def slices(child: subprocess.Popen[bytes], postmaster: int, groups: int) -> list[list[Slice]]:
-    """Stops and continues dbperf; returns for each group its slices."""
+def slices(
+    child: subprocess.Popen[bytes], bench: subprocess.Popen[bytes], postmaster: int, groups: int
+) -> list[list[Slice]]:
+    """Stops and continues dbperf; returns for each group that ended before pgbench did its slices."""
     done = []
     for i in range(groups):
-        group = []
+        group: list[Slice] = []
         server = [process.pid for process in psutil.Process(postmaster).children()]
         for on in (True, False, False, True) if i % 2 else (False, True, True, False):
             os.kill(child.pid, signal.SIGCONT if on else signal.SIGSTOP)
@@ -73,6 +75,8 @@ def slices(child: subprocess.Popen[bytes], postmaster: int, groups: int) -> list
             time.sleep(SLICE_S - MARGIN_S)
             after, end = cpu_ns(server), time.time()
             group.append(Slice(on, start, end, (after - before) / 1e9))
+        if bench.poll() is not None:
+            break
         done.append(group)
     os.kill(child.pid, signal.SIGCONT)
     return done
@@ -111,8 +115,8 @@ def measure(
         pin(profile.pid, OUR_CPU)
         time.sleep(2)  # both have started
         before = cpu_s(profile.pid)
-        groups_done = slices(profile, server.pid, groups)
-        cost = (cpu_s(profile.pid) - before) / (groups * 2 * SLICE_S)
+        groups_done = slices(profile, bench, server.pid, groups)
+        cost = (cpu_s(profile.pid) - before) / (len(groups_done) * 2 * SLICE_S)
         told = json.loads(profile.communicate()[0])
         bench.wait()
         lines = [np.loadtxt(path, usecols=(4, 5)) for path in Path(folder).glob("pgbench_log.*")]

@@ -96,18 +96,37 @@ def load_config(path: Path | None, *, folder: Path | None = None) -> Config:
         ConfigError: the file named by `path` does not exist, is no TOML (line and column are named), or holds a key or
             value that dbperf does not understand (the nearest valid key is named).
     """
+    found = _found(path, folder)
+    return _parse(*found) if found is not None else Config()
+
+
+def configured_dsn(path: Path | None) -> str | None:
+    """`dsn` of the file that `load_config` reads, and nothing else of it: a command that only looks at a database need
+    not have what other keys take from the environment.
+
+    Raises:
+        ConfigError: as `load_config`, for the file and this key.
+    """
+    found = _found(path, None)
+    if found is None or "dsn" not in found[0]:
+        return None
+    return _secret(_of(found[0]["dsn"], str, "dsn", found[1]), "dsn", found[1])
+
+
+def _found(path: Path | None, folder: Path | None) -> tuple[Mapping[str, Any], str] | None:
+    """The file's content and its name in messages."""
     if path is not None:
         if not path.is_file():
             raise ConfigError(f"{path} does not exist", hint="--config names a TOML file")
-        return _parse(_table(path), str(path))
+        return _table(path), str(path)
     folder = folder or Path.cwd()
     if (own := folder / FILE_NAME).is_file():
-        return _parse(_toml(own), FILE_NAME)
+        return _toml(own), FILE_NAME
     if (project := folder / "pyproject.toml").is_file():
         table = _toml(project).get("tool", {}).get("dbperf")
         if table is not None:
-            return _parse(table, "pyproject.toml [tool.dbperf]")
-    return Config()
+            return table, "pyproject.toml [tool.dbperf]"
+    return None
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from dbperf import __version__
 from dbperf.cli.commands import COMMANDS
+from dbperf.cli.configured import OWN_WAY, configure
 from dbperf.cli.examples import fit
 from dbperf.cli.options import terminal_width
 from dbperf.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DbperfError, Interrupted, UsageError, did_you_mean
@@ -32,6 +33,15 @@ def _reader_may_go() -> Iterator[None]:
         raise typer.Exit(EXIT_OK) from None
 
 
+def command_named(name: str) -> Any:
+    """A command of `dbperf --help`, made anew: a command keeps the help option of the first context it was used in."""
+    command = typer.main.get_command(import_module(COMMANDS[name].module).app)
+    command.name = name
+    if name not in OWN_WAY:
+        configure(command)
+    return command
+
+
 class LazyGroup(TyperGroup):
     """Imports a command's module when the command is called: `dbperf --help` imports none of them."""
 
@@ -41,8 +51,7 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
         if cmd_name not in COMMANDS:
             return None
-        command = typer.main.get_command(import_module(COMMANDS[cmd_name].module).app)
-        command.name = cmd_name
+        command = command_named(cmd_name)
         if (width := terminal_width()) is not None:
             fit(command, width)
         return command

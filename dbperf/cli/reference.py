@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import typer
 from dbperf.cli.commands import COMMANDS
 from dbperf.cli.generated import write_pages
 from dbperf.cli.main import app as main_app
+from dbperf.cli.main import command_named
 
 WIDTH = 100
 _HEAD = """\
@@ -27,12 +27,8 @@ completion.
 
 
 def commands() -> tuple[tuple[str, Any], ...]:
-    """Every command and subcommand with its words, such as ``dbperf flame diff``, in the order of `dbperf --help`.
-
-    Made anew each time: a command keeps the help option of the first context that it was used in.
-    """
-    apps = {name: typer.main.get_command(import_module(entry.module).app) for name, entry in COMMANDS.items()}
-    return tuple(found for name, app in apps.items() for found in _with_children(f"dbperf {name}", app))
+    """Every command and subcommand with its words, such as ``dbperf flame diff``, in the order of `dbperf --help`."""
+    return tuple(found for name in COMMANDS for found in _with_children(f"dbperf {name}", command_named(name)))
 
 
 def _with_children(path: str, command: Any) -> Iterator[tuple[str, Any]]:
