@@ -13,6 +13,24 @@ from dbperf.records.base import Record
 ANALYZE, BATCH = "POST /reflection/analyze", "POST /reflection/batch"
 RUN, DRY_RUN = "POST /consolidation/run", "POST /consolidation/dry-run"
 CLASSIFY, SEARCH, TREE = "POST /classify", "POST /search", "GET /taxonomy/{version}/tree"
+PERF = [
+    ("PERF-001", ANALYZE, 0.5),
+    ("PERF-002", ANALYZE, 0.95),
+    ("PERF-003", BATCH, 0.5),
+    ("PERF-004", BATCH, 0.95),
+    ("PERF-005", RUN, 0.5),
+    ("PERF-006", RUN, 0.95),
+    ("PERF-007", DRY_RUN, 0.5),
+    ("PERF-008", DRY_RUN, 0.95),
+]
+"""The limits that dbperf/bench/perf tests: name, endpoint, and of which quantile."""
+TITLES = {
+    "test_classify": CLASSIFY,
+    "test_search": SEARCH,
+    "test_taxonomy_tree": TREE,
+    **{f"test_perf[{name}]": f"{endpoint}, {name}" for name, endpoint, _ in PERF},
+}
+"""What dbperf's own benchmark tests measure, by the names that they have in results."""
 WRITES = {BATCH, RUN}
 CONSOLIDATION = {"threshold": 30, "similarity_threshold": 0.95, "inactive_days": 90}
 BODIES: dict[str, dict[str, Any]] = {

@@ -55,6 +55,7 @@ def service_levels() -> str:
 
 def baseline_table(path: Path) -> str:
     """The committed baseline's figures, or how to make one."""
+    from dbperf.bench.requests import TITLES
     from dbperf.records.base import read_document
 
     if not path.is_file():
@@ -67,7 +68,8 @@ def baseline_table(path: Path) -> str:
         cells = [_figure(values.get(q)) for q in (0.5, 0.95)]
         when = f"{e.origin.measured_at:%Y-%m-%d}" if e.origin.measured_at else "–"
         revision = (e.origin.git_revision or "–")[:12]
-        rows.append(f"| {_text(m.subject)} | {_text(m.stage or '–')} | {' | '.join(cells)} | {when} | {revision} |")
+        what = TITLES.get(m.subject, m.subject)
+        rows.append(f"| {_text(what)} | {_text(m.stage or '–')} | {' | '.join(cells)} | {when} | {revision} |")
     return "\n".join(rows) + "\n"
 
 

@@ -14,6 +14,7 @@ import dbperf.config as config
 import dbperf.load.suite_file as suite_file
 import dbperf.records
 import dbperf.report.model  # report.json is a document, too
+from dbperf.bench.requests import PERF
 from dbperf.cli.generated import PAGES as GENERATED
 from dbperf.cli.generated import baseline_table, parts, with_parts
 from dbperf.load.gate_language import METRICS, parse_gate
@@ -152,3 +153,10 @@ def test_the_baselines_table_shows_intervals_and_says_when_there_is_none(tmp_pat
     )
     row = "| PERF-001 a\\|b | – | 12 ms (11 ms to 13.5 ms) | 20 ms | 2025-03-14 | 3f1c0de5b0a9 |"
     assert row in baseline_table(file)
+
+
+def test_the_baselines_table_names_endpoints_and_not_tests() -> None:
+    table = parts(ROOT)["baseline"]
+    assert "test_" not in table
+    for name, endpoint, _ in PERF:
+        assert f"| {endpoint}, {name} |" in table

@@ -12,13 +12,10 @@ import pytest
 
 from dbperf.bench.requests import (
     A_VERSION,
-    ANALYZE,
-    BATCH,
     BODIES,
     CLASSIFY,
-    DRY_RUN,
     MOST_USED_CASE,
-    RUN,
+    PERF,
     SEARCH,
     TREE,
     WRITES,
@@ -27,17 +24,6 @@ from dbperf.bench.target import BenchTarget, one_value
 from dbperf.phase3.levels import SERVICE_LEVELS
 from dbperf.stats.samples import neighbours, sample_quantile
 from dbperf.units import format_ms
-
-PERF = [
-    ("PERF-001", ANALYZE, 0.5),
-    ("PERF-002", ANALYZE, 0.95),
-    ("PERF-003", BATCH, 0.5),
-    ("PERF-004", BATCH, 0.95),
-    ("PERF-005", RUN, 0.5),
-    ("PERF-006", RUN, 0.95),
-    ("PERF-007", DRY_RUN, 0.5),
-    ("PERF-008", DRY_RUN, 0.95),
-]
 
 
 @pytest.fixture(scope="session")
