@@ -8,7 +8,8 @@ them counts as the server's loss. The target is below 1 % at default settings.
 
 On a machine that does other work as well the interval is wide. So the same ratio is told for transactions per second of
 the server's processor time (all its processes, the one that answers dbperf included), which other programs hardly
-disturb: where the server is busy all the time, that is its throughput. What profiling took is told too.
+disturb: where the server is busy all the time, that is its throughput. What the sessions that answer dbperf took of the
+server's processor time is told as well: that needs no comparison, but leaves out what they drive out of its caches.
 
 An interval below 1 % takes many groups. `--keep FILE` adds them to those of earlier runs of the same code, and tells
 the ratio of all, so that they can be taken in pieces, when the machine is quiet.
@@ -58,10 +59,12 @@ class Slice:
     start: float
     end: float
     cpu_s: float
+    ours_s: float
+    """Of that: the sessions that answer dbperf."""
 
 
 def slices(
-    child: subprocess.Popen[bytes], bench: subprocess.Popen[bytes], postmaster: int, groups: int
+    child: subprocess.Popen[bytes], bench: subprocess.Popen[bytes], postmaster: int, ours: list[int], groups: int
 ) -> list[list[Slice]]:
     """Stops and continues dbperf; returns for each group that ended before pgbench did its slices."""
     done = []
@@ -71,10 +74,10 @@ def slices(
         for on in (True, False, False, True) if i % 2 else (False, True, True, False):
             os.kill(child.pid, signal.SIGCONT if on else signal.SIGSTOP)
             time.sleep(MARGIN_S)
-            start, before = time.time(), cpu_ns(server)
+            start, before, ours_before = time.time(), cpu_ns(server), cpu_ns(ours)
             time.sleep(SLICE_S - MARGIN_S)
-            after, end = cpu_ns(server), time.time()
-            group.append(Slice(on, start, end, (after - before) / 1e9))
+            ours_after, after, end = cpu_ns(ours), cpu_ns(server), time.time()
+            group.append(Slice(on, start, end, (after - before) / 1e9, (ours_after - ours_before) / 1e9))
         if bench.poll() is not None:
             break
         done.append(group)
@@ -114,8 +117,11 @@ def measure(
         pin(bench.pid, SERVER_CPU)
         pin(profile.pid, OUR_CPU)
         time.sleep(2)  # both have started
+        ours: list[int] = []
+        while len(ours) < 2 and profile.poll() is None:  # the sampling session, and the one that reads statistics
+            ours = dbperf_sessions(bindir, env)
         before = cpu_s(profile.pid)
-        groups_done = slices(profile, bench, server.pid, groups)
+        groups_done = slices(profile, bench, server.pid, ours, groups)
         cost = (cpu_s(profile.pid) - before) / (len(groups_done) * 2 * SLICE_S)
         told = json.loads(profile.communicate()[0])
         bench.wait()
@@ -124,7 +130,19 @@ def measure(
     ends = np.sort(stamps[:, 0] + stamps[:, 1] / 1e6)
     by_time = log_ratios(ends, groups_done, lambda part: part.end - part.start)
     by_cpu = log_ratios(ends, groups_done, lambda part: part.cpu_s)
-    return by_time, by_cpu, {**told, "cpu_share": cost}
+    return by_time, by_cpu, {**told, "cpu_share": cost, "server_share": server_share(groups_done)}
+
+
+def dbperf_sessions(bindir: Path, env: dict[str, str]) -> list[int]:
+    """The processes that answer `dbperf profile`."""
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'dbperf profile'"
+    done = subprocess.run([bindir / "psql", "-Atc", query], env=env, check=True, capture_output=True, text=True)
+    return [int(pid) for pid in done.stdout.split()]
+
+
+def server_share(groups: Sequence[Sequence[Slice]]) -> list[float]:
+    """Of each group: the processor time of dbperf's sessions over the server's, while it profiles."""
+    return [sum(p.ours_s for p in g if p.on) / sum(p.cpu_s for p in g if p.on) for g in groups]
 
 
 def pin(pid: int, cpu: int) -> None:
@@ -133,8 +151,9 @@ def pin(pid: int, cpu: int) -> None:
         return
     process = psutil.Process(pid)
     for each in (process, *process.children(recursive=True)):
-        for thread in each.threads():
-            os.sched_setaffinity(thread.id, {cpu})
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):  # an autovacuum worker that has ended
+            for thread in each.threads():
+                os.sched_setaffinity(thread.id, {cpu})
 
 
 def cpu_ns(pids: list[int]) -> int:
@@ -196,12 +215,14 @@ def main(groups: int, workloads: Sequence[str], keep: Path | None) -> None:
             by_time, by_cpu, told = measure(postgres, bindir, WORKLOADS[name], groups)
             if keep is not None:
                 by_time, by_cpu = together(keep, name, by_time, by_cpu)
+            share, half = interval(told["server_share"])
             sampler, collectors = told["activity"]["sampler"], told["collectors"]
             # Wall time, so an upper bound; a session's CPU time is too short for the kernel's ticks to count.
             server = sampler["server_ms_mean"] / 1000 * sampler["rate_hz"]
             print(f"{name}, {len(by_time)} groups of {4 * SLICE_S:g} s, with profiling / without:")
             print(f"  transactions per second: {told_ratio(by_time)}")
             print(f"  transactions per second of the server's processor time: {told_ratio(by_cpu)}")
+            print(f"  dbperf's sessions took {100 * share:.2f} % (±{100 * half:.2f}) of the server's processor time")
             print(
                 f"  the samples took {100 * server:.2f} % of the server's processor"
                 f" ({sampler['server_ms_mean']:.3f} ms each), {collectors['snapshots']} looks at the statistics"
@@ -220,10 +241,15 @@ def together(keep: Path, workload: str, by_time: list[float], by_cpu: list[float
     return sides["by_time"], sides["by_cpu"]
 
 
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half of its 95 % interval (Student's t)."""
+    half = t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values), half
+
+
 def told_ratio(logs: list[float]) -> str:
     """The ratio with its interval, and what that says of a loss of 1 %."""
-    mean = statistics.fmean(logs)
-    half = t_quantile(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    mean, half = interval(logs)
     low, high = math.exp(mean - half), math.exp(mean + half)
     verdict = "below 1 %" if low > 0.99 else "1 % or more" if high < 0.99 else "can't tell"
     return f"{math.exp(mean):.4f} (95 %: {low:.4f} to {high:.4f}); loss: {verdict}"
