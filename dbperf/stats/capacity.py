@@ -10,7 +10,6 @@ b = sigma/lambda and c = kappa/lambda, none below 0.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -31,7 +30,7 @@ def fit_usl(points: Sequence[CapacityPoint]) -> Usl | None:
     rates = np.array([p.requests_per_s for p in points], dtype=np.float64)
     if len(set(loads.tolist())) < 3 or (rates <= 0).any():
         return None
-    fitted = _coefficients(loads, rates)
+    fitted = _coefficients(loads, rates[None])[0]
     predicted = _throughput(fitted, loads)
     relative = np.log(rates / predicted)
     residual = float(np.sqrt(np.mean(relative**2)))
@@ -40,10 +39,8 @@ def fit_usl(points: Sequence[CapacityPoint]) -> Usl | None:
         rng = np.random.default_rng(1)
         # Three parameters were fitted: the residuals are too small by that much.
         scale = math.sqrt(len(points) / (len(points) - 3))
-        draws = [
-            _named(_coefficients(loads, predicted * np.exp(rng.choice(relative, len(relative)) * scale)))
-            for _ in range(_RESAMPLES)
-        ]
+        residuals = rng.choice(relative, (_RESAMPLES, len(relative))) * scale
+        draws = [_named(c) for c in _coefficients(loads, predicted * np.exp(residuals))]
         intervals = np.quantile(np.array(draws), (0.025, 0.975), axis=0)
     lambda_, sigma, kappa = _named(fitted)
     knee = math.sqrt((1 - sigma) / kappa) if kappa > 0 and sigma < 1 else None
@@ -71,22 +68,24 @@ def usl_throughput(usl: Usl, load: float) -> float:
 
 
 def _coefficients(loads: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """a, b, c of N/X, none below 0: the best of the fits in which each subset of b and c is 0.
+    """a, b, c of N/X, none below 0, for each row of rates: the best of the fits in which each subset of b and c is 0.
 
     Weighted by X/N, so that relative and not absolute errors count. Three non-negative unknowns have four such subsets;
     trying them all is exact (C. L. Lawson and R. J. Hanson, Solving Least Squares Problems, 1974, chapter 23).
     """
-    design = np.stack([np.ones_like(loads), loads - 1, loads * (loads - 1)], axis=1) * (rates / loads)[:, None]
-    wanted = np.ones_like(loads)
-    best: tuple[float, np.ndarray] | None = None
-    for used in itertools.chain([(0, 1, 2)], [(0, 1), (0, 2)], [(0,)]):
-        solution = np.zeros(3)
-        solution[list(used)] = np.linalg.lstsq(design[:, used], wanted, rcond=None)[0]
-        error = float(((design @ solution - wanted) ** 2).sum())
-        if (solution >= 0).all() and solution[0] > 0 and (best is None or error < best[0] - 1e-12):
-            best = (error, solution)
-    assert best is not None  # the constant alone is positive for positive rates
-    return best[1]
+    of_load = np.stack([np.ones_like(loads), loads - 1, loads * (loads - 1)], axis=1)
+    design = of_load * (rates / loads)[:, :, None]
+    best = np.zeros((len(rates), 3))
+    least = np.full(len(rates), np.inf)
+    for used in ([0, 1, 2], [0, 1], [0, 2], [0]):
+        solution = np.zeros_like(best)
+        # The least squares of all rows at once: of a system with the right side 1, the sum of the pseudoinverse's rows.
+        solution[:, used] = np.linalg.pinv(design[:, :, used]).sum(axis=2)
+        error = (((design @ solution[:, :, None])[:, :, 0] - 1) ** 2).sum(axis=1)
+        better = (solution >= 0).all(axis=1) & (solution[:, 0] > 0) & (error < least - 1e-12)
+        best[better], least[better] = solution[better], error[better]
+    assert np.isfinite(least).all()  # the constant alone is positive for positive rates
+    return best
 
 
 def _named(coefficients: np.ndarray) -> tuple[float, float, float]:

@@ -90,12 +90,12 @@ class Latencies:
 
     def sparse(self) -> SparseCounts:
         """The same counts in little memory, to be kept for each second of a long load."""
-        used = np.flatnonzero(self.counts)
+        used = _used(self.counts)
         return SparseCounts(used.astype(np.int32), self.counts[used])
 
     def mean_ms(self) -> float | None:
         """The mean from the middles of the bins, in ms; None without samples."""
-        used = np.flatnonzero(self.counts)
+        used = _used(self.counts)
         if not used.size:
             return None
         low, high = bin_edges_us(used)
@@ -103,7 +103,7 @@ class Latencies:
 
     def range_ms(self) -> tuple[float, float] | None:
         """The smallest and the largest sample in ms (middles of their bins); None without samples."""
-        used = np.flatnonzero(self.counts)
+        used = _used(self.counts)
         if not used.size:
             return None
         low, high = bin_edges_us(used[[0, -1]])
@@ -113,7 +113,7 @@ class Latencies:
     def encode(self) -> Histogram:
         """HdrHistogram's V2 compressed payload in base64, readable by its implementations in other languages."""
         out = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
-        used = np.flatnonzero(self.counts)
+        used = _used(self.counts)
         if used.size:
             raw = np.ascontiguousarray(self.counts)
             ctypes.memmove(ctypes.addressof(out.counts), raw.ctypes.data, raw.nbytes)
@@ -152,13 +152,18 @@ class SparseCounts:
         return int(self._counts[self._bins <= int(bin_of(limit_ms * 1e3))].sum())
 
 
+def _used(counts: Counts) -> Counts:
+    """The bins that hold something. numpy finds what is true five times as fast as what is not 0."""
+    return np.flatnonzero(counts != 0)
+
+
 def log_grid(counts: Counts) -> tuple[int, list[int]]:
     """A histogram's counts on a fixed logarithmic grid, without empty ends: the first cell's number, and the counts.
 
     Cell i holds values from 10**(i / GRID_PER_DECADE) µs on; a bin goes into the cell that holds its middle. The same
     grid for every histogram, so that they can be drawn beside each other and added up. Without samples: (0, []).
     """
-    used = np.flatnonzero(counts)
+    used = _used(counts)
     if not used.size:
         return 0, []
     low_us, high_us = bin_edges_us(used)
