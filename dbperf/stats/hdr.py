@@ -79,10 +79,12 @@ class Latencies:
         return float(low + high) / 2e3
 
     def at_ranks_ms(self, ranks: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """`at_rank_ms` for several ranks, summing once."""
-        low, high = bin_edges_us(np.searchsorted(np.cumsum(self.counts), np.asarray(ranks, dtype=np.int64)))
+        """`at_rank_ms` for several ranks, each at most `count`; the bins that hold something are looked up once."""
+        used = _used(self.counts)
+        low, high = bin_edges_us(used)
         middle: npt.NDArray[np.float64] = (low + high) / 2e3
-        return middle
+        found: npt.NDArray[np.float64] = middle[np.searchsorted(np.cumsum(self.counts[used]), ranks)]
+        return found
 
     def count_at_most(self, limit_ms: float) -> int:
         """How many samples are at most `limit_ms`; exact up to the width of the bin that holds the limit."""
