@@ -17,9 +17,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from ruamel.yaml import YAML
 
-from dbperf.cli.reference import commands
 from tests.support.cli import environment
 from tests.support.comparing import lognormal, make_run
+from tests.support.doc_pages import known_commands
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "dbperf"
@@ -199,7 +199,7 @@ def test_a_comment_is_found_on_a_later_page_and_cut_where_it_is_too_long(github:
 
 
 def test_the_commands_and_options_of_the_action_exist() -> None:
-    known = {path: {o for p in command.params for o in p.opts} for path, command in commands()}
+    known = {path: {o for p in command.params for o in p.opts} for path, command in known_commands().items()}
     text = (ACTION / "action.yml").read_text()
     found = re.findall(r"command=\((\w+) ?([^)]*)\)", text) + re.findall(r'"\$DBPERF" (report) (.*)', text)
     assert {name for name, _ in found} == {"compare", "bench", "report"}

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from dbperf.cli.reference import commands
 from dbperf.config import load_config
 from dbperf.lab.safety import check_target, url_host
 from dbperf.load.suites import load_suite
 from dbperf.phase3.settings import Settings
 from dbperf.postgres.dsn import resolve
 from dbperf.trace.asgi import load as load_application
+from tests.support.doc_pages import known_commands
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "monitor"
@@ -66,7 +66,7 @@ def test_its_command_lines_are_dbperfs(name: str, monkeypatch: pytest.MonkeyPatc
     service = SERVICES[name]
     for variable, value in service["environment"].items():
         monkeypatch.setenv(variable, value)
-    known = dict(commands())
+    known = known_commands()
     words = service["command"]
     length = 3 if words[1] == "target" else 2
     command = known[" ".join(words[:length])]

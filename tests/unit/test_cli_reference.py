@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from dbperf.cli.commands import COMMANDS
-from dbperf.cli.reference import commands, reference
+from dbperf.cli.reference import reference
+from tests.support.doc_pages import known_commands
 
-ALL = commands()
+ALL = known_commands().items()
 RUNNABLE = [(path, c) for path, c in ALL if not getattr(c, "commands", {}) or c.invoke_without_command]
 
 

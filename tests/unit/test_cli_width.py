@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dbperf.cli.examples import fitted
-from dbperf.cli.reference import commands
+from tests.support.cli import dbperf_here, environment
+from tests.support.doc_pages import known_commands
 
 
 def shown(*arguments: str, columns: int = 80) -> str:
@@ -39,16 +40,16 @@ def shown(*arguments: str, columns: int = 80) -> str:
     [("load", "--list"), ("report", "no such run " * 8), ("verify", "--help")],
     ids=lambda a: a[0],
 )
-def test_what_is_long_breaks_at_words(arguments: tuple[str, ...]) -> None:
+def test_what_is_long_breaks_at_words(arguments: tuple[str, ...], tmp_path: Path) -> None:
     lines = shown(*arguments).splitlines()
     assert max(map(len, lines)) <= 80
-    piped = subprocess.run([sys.executable, "-m", "dbperf", *arguments], capture_output=True, text=True, check=False)
+    piped = dbperf_here(*arguments, env=environment(tmp_path), cwd=tmp_path)
     whole = (piped.stdout + piped.stderr).splitlines()
     assert max(map(len, whole)) > 80
     assert " ".join(lines).replace(" \\ ", " ").split() == " ".join(whole).split(), "the same words"
 
 
-EPILOGS = [c.epilog for _, c in commands() if c.epilog]
+EPILOGS = [c.epilog for c in known_commands().values() if c.epilog]
 
 
 def test_examples_fit_and_are_still_the_same_commands() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dbperf.cli.reference import commands
 from dbperf.load.suites import list_suites
+from tests.support.doc_pages import known_commands
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -42,7 +42,7 @@ def test_what_a_workflow_gives_the_action_are_its_inputs() -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda w: w.stem)
 def test_the_options_that_they_give_exist(workflow: Path) -> None:
-    known = {path: {o for p in command.params for o in p.opts} for path, command in commands()}
+    known = {path: {o for p in command.params for o in p.opts} for path, command in known_commands().items()}
     text = workflow.read_text(encoding="utf-8")
     calls = re.findall(r"bin/(dbperf \w+)([^\n]*)", text)
     for options in re.findall(r"against: .*\n +options: (.*)", text):
