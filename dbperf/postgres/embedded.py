@@ -5,6 +5,7 @@ Below the cache folder:
     lock            held while a server is started or stopped
     server/         the lasting server: log, pg/data
     private/*/      throw-away servers; each holds `lock` for as long as its dbperf lives
+    template-*/     a cluster as initdb makes it, which throw-away servers begin with a copy of
     postgresql-*/   copies of the programs, where the server's account can't enter their own folder
 
 Where dbperf runs as root and the server's account can't enter the cache folder (below /root, say), all but the lock
@@ -30,11 +31,12 @@ from urllib.parse import quote
 
 from dbperf.errors import ServerError
 from dbperf.postgres.binaries import Binaries, find_binaries, may_enter, unprivileged_account
-from dbperf.postgres.cluster import Cluster
+from dbperf.postgres.cluster import Cluster, template_name
 from dbperf.postgres.postmaster import end_orphans, is_server, read_pid_file, stop_server
 from dbperf.processes import Child
 
 _LOCK_TIMEOUT_S = 150
+_KEPT = ("template-*", "postgresql-*", ".copy-*")
 _NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -132,10 +134,11 @@ def start(
         binaries = find_binaries(base, account, bindir)
         if not private:
             return _find(base) or _start_lasting(base, account, binaries, settings)
+        template = _template(base, account, binaries)
         folder, lock = _private_folder(base)
     # Outside the lock: two runs make their clusters at the same time.
     try:
-        return _start_private(Cluster(folder=folder, account=account, binaries=binaries), lock, settings)
+        return _start_private(Cluster(folder=folder, account=account, binaries=binaries), lock, settings, template)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()
@@ -182,7 +185,7 @@ def remove(cache_dir: Path | None = None) -> list[Path]:
             running.stop()
         end_orphans(base / "server" / "pg" / "data")
         _sweep(base / "private")
-        for folder in [base / "server", *base.glob("postgresql-*"), *base.glob(".copy-*")]:
+        for folder in [base / "server", *(f for kind in _KEPT for f in sorted(base.glob(kind)))]:
             if folder.exists():
                 try:
                     shutil.rmtree(folder)
@@ -309,8 +312,15 @@ def _private_folder(base: Path) -> tuple[Path, IO[bytes]]:
     return folder, lock
 
 
-def _start_private(cluster: Cluster, lock: IO[bytes], settings: Mapping[str, str]) -> Embedded:
-    cluster.prepare()
+def _template(base: Path, account: str | None, binaries: Binaries) -> Path:
+    """The data of a cluster that no server ever runs on. Made once for each version of the programs."""
+    cluster = Cluster(folder=base / template_name(binaries), account=account, binaries=binaries)
+    cluster.prepare(sync=True)
+    return cluster.data
+
+
+def _start_private(cluster: Cluster, lock: IO[bytes], settings: Mapping[str, str], template: Path) -> Embedded:
+    cluster.prepare(template)
     socket_dir = cluster.socket_dir()
     try:
         child = cluster.start_child(socket_dir, settings)

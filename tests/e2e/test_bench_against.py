@@ -17,7 +17,7 @@ from dbperf.records.interleaved import Interleaved
 from dbperf.records.rundir import RunDirectory
 from dbperf.regress.interleaved import judge
 from dbperf.regress.judge import Rules
-from tests.support.cli import dbperf, environment, left_behind, started
+from tests.support.cli import dbperf, environment, left_behind, started, warm_cache
 from tests.support.revisions import git, repository, slow_down_analyze
 
 ANALYZE, HEALTH = "POST /reflection/analyze", "GET /reflection/health"
@@ -33,7 +33,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_slowed_endpoint_is_caught_and_the_others_are_not(repo: Path, tmp_path: Path) -> None:
-    env = environment(tmp_path)
+    env = environment(tmp_path, **warm_cache())
     requests = [
         {"endpoint": ANALYZE, "body": {"case_id": "case-000001", "limit": 10}},
         {"endpoint": HEALTH},
@@ -71,7 +71,7 @@ def test_a_slowed_endpoint_is_caught_and_the_others_are_not(repo: Path, tmp_path
 
 
 def test_ctrl_c_leaves_no_worktree_and_no_server(repo: Path, tmp_path: Path) -> None:
-    env = environment(tmp_path, TMPDIR=str(tmp_path))
+    env = environment(tmp_path, TMPDIR=str(tmp_path), **warm_cache())
     with started("bench", "--against", "HEAD", "--out", tmp_path / "run", env=env, cwd=repo) as process:
         assert process.stderr is not None
         for line in process.stderr:

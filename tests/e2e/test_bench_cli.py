@@ -10,13 +10,13 @@ import pytest
 from dbperf.records.baseline import Baseline
 from dbperf.records.benchmarks import Benchmarks
 from dbperf.records.rundir import RunDirectory
-from tests.support.cli import dbperf, environment, left_behind
+from tests.support.cli import dbperf, environment, left_behind, warm_cache
 from tests.support.httpserver import FaultyServer
 
 
 @pytest.mark.slow
 def test_the_reference_targets_benchmarks(tmp_path: Path) -> None:
-    env = environment(tmp_path)
+    env = environment(tmp_path, **warm_cache())
     options = (
         "--save-baseline",
         "--reason",
@@ -48,7 +48,7 @@ def test_own_benchmarks_against_a_url(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nasyncio_default_fixture_loop_scope = function\naddopts = -p no:benchmark\n"
     )
-    env = environment(tmp_path)
+    env = environment(tmp_path, **warm_cache())
     with FaultyServer() as server:
         done = dbperf("bench", "test_mine.py", "--url", server.url, "--format", "json", env=env, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -56,7 +56,7 @@ def test_own_benchmarks_against_a_url(tmp_path: Path) -> None:
 
 
 def test_nothing_measured_is_an_error(tmp_path: Path) -> None:
-    env = environment(tmp_path)
+    env = environment(tmp_path, **warm_cache())
     (tmp_path / "test_bad.py").write_text("import nowhere_to_be_found\n")
     done = dbperf("bench", "test_bad.py", "--out", "a", env=env, cwd=tmp_path)
     assert done.returncode == 3

@@ -261,7 +261,7 @@ def test_every_control_is_reached_by_keyboard(page: Page) -> None:
 def test_axe_finds_no_violation(browser: Browser, url: str, theme: Literal["light", "dark"], width: int) -> None:
     """axe-core's rules (WCAG 2.2 and best practice), everything unfolded.
 
-    Contrast takes three quarters of the time. It is looked at on the wide page, where the narrow one has the same colours.
+    Contrast takes three quarters of the time. It is looked at on the wide page; the narrow one has the same colours.
     """
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce")
     page = context.new_page()

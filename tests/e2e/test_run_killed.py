@@ -15,7 +15,7 @@ import pytest
 
 from dbperf.records.load import Load
 from dbperf.records.rundir import RunDirectory
-from tests.support.cli import STAGES, environment, left_behind, started
+from tests.support.cli import STAGES, environment, left_behind, started, warm_cache
 
 # A short load is enough to be interrupted in.
 QUICK = ("run", "--quick", "--duration", "2s", "--warm-up", "0s")
@@ -31,7 +31,7 @@ LATE = [("flames", signal.SIGKILL), ("proof", signal.SIGINT), ("again", signal.S
 def test_killed_in_any_stage_it_leaves_a_readable_partial_run_and_no_process(
     stage: str, how: signal.Signals, tmp_path: Path
 ) -> None:
-    env = environment(tmp_path / "home")
+    env = environment(tmp_path / "home", **({} if stage == "database" else warm_cache()))
     path = tmp_path / "r"
     with started(*QUICK, "--out", path, env=env, cwd=tmp_path) as process:
         wait_for_stage(path, stage, process)

@@ -14,7 +14,7 @@ from dbperf.records.advice import Advice
 from dbperf.records.proof import Proof
 from dbperf.records.rundir import RunDirectory
 from tests.conftest import Database
-from tests.support.cli import dbperf, environment, left_behind
+from tests.support.cli import dbperf, environment, left_behind, warm_cache
 from tests.support.index_changes import catalog
 
 pytestmark = pytest.mark.timeout(300)
@@ -30,7 +30,7 @@ async def served(db_18: Database) -> AsyncIterator[tuple[Database, RunningTarget
 
 
 def run(db: Database, target: RunningTarget, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    env = environment(folder / "home")
+    env = environment(folder / "home", **warm_cache())
     done = dbperf(
         "run", "--dsn", db.dsn, "--url", target.url, "--api-key", target.api_key, "--suite", "phase3", "--users", "3",
         "--duration", "4s", "--warm-up", "1s", "--out", "r", *more, env=env, cwd=folder,

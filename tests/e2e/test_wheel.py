@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -27,9 +28,17 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     call(sys.executable, "-m", "build", "--wheel", "--installer", installer(), "--outdir", folder, ROOT, cwd=folder)
     [wheel] = folder.glob("*.whl")
-    call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-    pip = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "-q"]
-    call(*pip, wheel, "-c", ROOT / "requirements" / "run.txt", cwd=folder)
+    python = folder / "venv" / "bin" / "python"
+    if importlib.util.find_spec(
+        "pip"
+    ):  # for another environment: to install pip as well would take as long as building
+        call(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+        pip = [sys.executable, "-m", "pip", "--python", python]
+    else:  # uv makes environments without it
+        call(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+        pip = [python, "-m", "pip"]
+    # Of 4,000 modules, what follows needs some hundreds compiled.
+    call(*pip, "install", "-q", "--no-compile", wheel, "-c", ROOT / "requirements" / "run.txt", cwd=folder)
     return folder / "venv"
 
 
@@ -61,13 +70,16 @@ def test_a_wheel_brings_the_action_along(venv: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(900)
 def test_the_default_installation_stays_small(venv: Path) -> None:
-    """Below 450 MB with what pip installs for dbperf, bytecode included, pip itself left out."""
+    """Below 450 MB with what pip installs for dbperf, bytecode included, pip itself left out.
+
+    Bytecode is 1.3 times as large as its source; it is counted as 1.5 times, compiled or not.
+    """
     [packages] = (venv / "lib").glob("python*/site-packages")
     size = sum(
-        f.stat().st_size
+        f.stat().st_size * (2.5 if f.suffix == ".py" else 1)
         for top in packages.iterdir()
         if not top.name.startswith("pip")
         for f in (top.rglob("*") if top.is_dir() else [top])
-        if f.is_file()
+        if f.is_file() and f.suffix != ".pyc"
     )
-    assert size < 450 * MEGABYTE
+    assert 250 * MEGABYTE < size < 450 * MEGABYTE

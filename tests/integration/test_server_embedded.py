@@ -72,6 +72,20 @@ async def test_a_private_server_has_what_dbperf_needs_and_goes_without_a_trace(c
     server.stop()  # again: nothing happens
 
 
+async def test_private_servers_are_copies_of_one_cluster_that_stays_as_it_is(cache: Path) -> None:
+    system = "SELECT system_identifier FROM pg_control_system()"
+    with embedded.start(cache, private=True) as one, embedded.start(cache, private=True) as other:
+        [template] = cache.glob("template-*")
+        assert await fetchval(one.dsn(), system) == await fetchval(other.dsn(), system)
+        await fetchval(one.dsn(), "CREATE TABLE kept (a int)", read_only=False)
+        assert await fetchval(other.dsn(), "SELECT to_regclass('kept')") is None
+    assert not (template / "pg" / "data" / "postmaster.pid").exists()
+    with embedded.start(cache, private=True) as third:
+        assert await fetchval(third.dsn(), "SELECT to_regclass('kept')") is None
+    assert [p.name for p in embedded.remove(cache)] == [template.name]
+    assert sorted(p.name for p in cache.iterdir()) == ["lock"]
+
+
 async def test_the_lasting_server_is_found_again_and_keeps_its_data(cache: Path) -> None:
     assert embedded.find_running(cache) is None
     first = embedded.start(cache)
@@ -267,9 +281,10 @@ async def test_a_private_server_dies_with_dbperf(cache: Path, how: signal.Signal
 
 
 def test_killed_while_it_is_still_being_made(cache: Path) -> None:
-    for delay_s in (0.15, 0.3, 0.45):
+    """First its template, then the server itself."""
+    for begun, delay_s in (("template-*", 0.15), ("template-*", 0.3), ("private/*", 0.0), ("private/*", 0.2)):
         with subprocess.Popen([sys.executable, "-c", RUN, cache], stdout=subprocess.DEVNULL) as run:
-            assert eventually(lambda: any(cache.glob("private/*/pg")))
+            assert eventually(lambda begun=begun: any(cache.glob(f"{begun}/pg")))
             time.sleep(delay_s)
             run.kill()
         assert eventually(lambda: not list(cache.glob("private/*/pg/*/postmaster.pid")))

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -39,6 +40,16 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     """A user's environment with an empty home and nothing that points at a database."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DBPERF", "PG"))}
     return {**kept, "HOME": str(home), "NO_COLOR": "1", MARK: uuid.uuid4().hex, **more}
+
+
+def warm_cache() -> dict[str, str]:
+    """For `environment`: the cache of somebody who has used dbperf before. Servers of runs need no initdb then.
+
+    Shared by all test processes; only for tests that leave the lasting server (`dbperf up`) alone.
+    """
+    folder = Path(tempfile.gettempdir()) / f"dbperf-tests-cache-{os.geteuid()}"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    return {"XDG_CACHE_HOME": str(folder)}
 
 
 def dbperf(*args: str | Path, env: dict[str, str], cwd: Path, timeout: float = 500) -> subprocess.CompletedProcess[str]:
