@@ -15,7 +15,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ TRANSLATIONS = {"README.ko.md": "README.md", "docs/tutorial.ko.md": "docs/tutori
 
 SHORTER = {
     "dbperf (run|load) (?!--worker)": "--duration 2s --warm-up 0s",
-    "dbperf (run|load) (?!--worker|loadtests/shop)": "--users 5",  # the shop's has two stages
+    "dbperf (run|load) (?!--worker|loadtests/shop)": "--users 2",  # the shop's has two stages
     r"dbperf profile (?!.*--while)": "--seconds 2",
     "dbperf flame --pid": "--seconds 2",
     "dbperf bench --url": "--budget 4s",
@@ -205,7 +205,8 @@ class Pages:
         if anywhere and line in self._known:
             return self._known[line]
         run = self._served if line.startswith("dbperf serve") else self._finished
-        done = run(line, folder)
+        with self._shops[0].visited() if "--pid" in line else nullcontext():
+            done = run(line, folder)
         if anywhere:
             self._known[line] = done
         return done

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from dbperf.processes import free_port
@@ -146,6 +150,23 @@ class ServedShop:
             return bool(urllib.request.urlopen(f"{self.url}/orders", timeout=60).status == 200)
         except urllib.error.URLError:
             return False
+
+    @contextmanager
+    def visited(self) -> Iterator[None]:
+        """Requests come one after the other while the block runs: a process that does nothing can't be sampled."""
+        left = threading.Event()
+
+        def visit() -> None:
+            while not left.is_set():
+                assert self._answers()
+
+        with ThreadPoolExecutor(1) as pool:
+            visits = pool.submit(visit)
+            try:
+                yield
+            finally:
+                left.set()
+        visits.result()
 
     def close(self) -> None:
         self._process.terminate()
