@@ -1,7 +1,10 @@
 """What-if planning in a shadow: candidates are empty indexes (`shadow_candidates`) that a question switches on.
 
-A configuration is a few rows inserted into pg_index in a subtransaction that is rolled back. Everything happens inside
-the server, in one round trip for many questions, and several sessions plan at once: answers do not depend on which.
+A configuration is some rows in pg_index, in a transaction that is never committed. From one question to the next only
+the rows that differ are inserted or deleted, and questions are sorted so that few do: PostgreSQL forgets what it knows
+of an index, and of its table, whenever a row changes, and reading all that anew costs more than planning. Everything
+happens inside the server, in one round trip for many questions, and several sessions plan at once: answers do not
+depend on which.
 """
 
 from __future__ import annotations
@@ -26,59 +29,67 @@ _SESSIONS_MOST = 4
 """One process asks, and reads the answers: more sessions would wait for it."""
 _PORTIONS = 3
 """Of a session's share of the questions: who is done first takes another."""
-_VACUUM_AFTER = 5000
-"""Rows switched on."""
-# Rolling back is done by an exception: variables keep their values, the catalog does not. A row of pg_index makes
-# sessions forget what they know of the index, not of its table, and a lock on the table's row would keep others out:
-# the additional system attribute, which nobody looks for, makes them forget the table.
+_ROLLED_BACK_AFTER = 3000
+"""Rows switched on or off: a transaction's own dead rows are looked at again and again."""
+# A row of pg_index makes sessions forget what they know of the index, not of its table, and a lock on the table's row
+# would keep others out: the additional system attribute, which nobody looks for, makes them forget the table.
 _FUNCTION = f"""
-CREATE OR REPLACE FUNCTION {INTERNAL}.what_if(batch jsonb, reader name, session int)
+CREATE OR REPLACE FUNCTION {INTERNAL}.what_if(batch jsonb, reader name)
 RETURNS TABLE (n int, plan text, message text) LANGUAGE plpgsql AS $$
 DECLARE
-  configuration jsonb;
+  step jsonb;
   statement jsonb;
-  candidates oid[];
-  numbers int[];
-  plans text[];
-  messages text[];
+  gone oid[];
+  come oid[];
+  hidden oid[];
 BEGIN
-  FOR configuration IN SELECT * FROM jsonb_array_elements(batch) LOOP
-    numbers := '{{}}'; plans := '{{}}'; messages := '{{}}';
-    candidates := translate(configuration ->> 'on', '[]', '{{}}')::oid[];
-    BEGIN
-      IF cardinality(candidates) > 0 THEN
-        INSERT INTO pg_catalog.pg_index SELECT * FROM {TABLE} WHERE indexrelid = ANY (candidates);
-        INSERT INTO pg_catalog.pg_attribute (attrelid, attname, atttypid, attlen, attnum, atttypmod, attndims, attbyval,
-          attalign, attstorage, attcompression, attnotnull, atthasdef, atthasmissing, attidentity, attgenerated,
-          attisdropped, attislocal, attinhcount, attcollation)
-        SELECT DISTINCT indrelid, 'dbperf ' || session, 26::oid, 4::int2, -100 - session, -1, 0::int2, true,
-          'i'::"char", 'p'::"char", ''::"char", true, false, false, ''::"char", ''::"char",
-          false, true, 0::int2, 0::oid
-        FROM {TABLE} WHERE indexrelid = ANY (candidates);
-      END IF;
-      IF configuration -> 'off' <> '[]' THEN
+  FOR step IN SELECT * FROM jsonb_array_elements(batch) LOOP
+    gone := translate(step ->> 'gone', '[]', '{{}}')::oid[];
+    come := translate(step ->> 'come', '[]', '{{}}')::oid[];
+    IF reader IS NOT NULL THEN
+      PERFORM set_config('role', 'none', true);
+    END IF;
+    IF cardinality(gone) > 0 THEN
+      DELETE FROM pg_catalog.pg_index WHERE indexrelid = ANY (gone);
+    END IF;
+    IF cardinality(come) > 0 THEN
+      INSERT INTO pg_catalog.pg_index SELECT * FROM {TABLE} WHERE indexrelid = ANY (come);
+    END IF;
+    IF cardinality(gone) + cardinality(come) > 0 THEN
+      INSERT INTO pg_catalog.pg_attribute (attrelid, attname, atttypid, attlen, attnum, atttypmod, attndims, attbyval,
+        attalign, attstorage, attcompression, attnotnull, atthasdef, atthasmissing, attidentity, attgenerated,
+        attisdropped, attislocal, attinhcount, attcollation)
+      SELECT DISTINCT indrelid, 'dbperf ' || (step ->> 'mark'), 26::oid, 4::int2, (step ->> 'mark')::int2, -1, 0::int2,
+        true, 'i'::"char", 'p'::"char", ''::"char", true, false, false, ''::"char", ''::"char",
+        false, true, 0::int2, 0::oid
+      FROM {TABLE} WHERE indexrelid = ANY (gone || come);
+    END IF;
+    IF step -> 'off' <> '[]' THEN
+      WITH changed AS (
         UPDATE pg_catalog.pg_index SET indisvalid = false
-        WHERE indexrelid IN (SELECT o::oid FROM jsonb_array_elements_text(configuration -> 'off') o);
-      END IF;
-      IF reader IS NOT NULL THEN
-        PERFORM set_config('role', reader, true);
-      END IF;
-      FOR statement IN SELECT * FROM jsonb_array_elements(configuration -> 'statements') LOOP
-        numbers := numbers || (statement ->> 0)::int;
-        BEGIN
-          EXECUTE statement ->> 1 INTO plan;
-          plans := plans || plan;
-          messages := messages || NULL::text;
-        EXCEPTION WHEN OTHERS THEN
-          plans := plans || NULL::text;
-          messages := messages || SQLERRM;
-        END;
-      END LOOP;
-      RAISE EXCEPTION 'done' USING ERRCODE = 'DBP01';
-    EXCEPTION WHEN SQLSTATE 'DBP01' THEN
-      NULL;
-    END;
-    RETURN QUERY SELECT * FROM unnest(numbers, plans, messages);
+        WHERE indisvalid AND indexrelid IN (SELECT o::oid FROM jsonb_array_elements_text(step -> 'off') o)
+        RETURNING indexrelid
+      ) SELECT array_agg(indexrelid) INTO hidden FROM changed;
+    END IF;
+    IF reader IS NOT NULL THEN
+      PERFORM set_config('role', reader, true);
+    END IF;
+    FOR statement IN SELECT * FROM jsonb_array_elements(step -> 'statements') LOOP
+      n := (statement ->> 0)::int;
+      BEGIN
+        EXECUTE statement ->> 1 INTO plan;
+        message := NULL;
+      EXCEPTION WHEN OTHERS THEN
+        plan := NULL;
+        message := SQLERRM;
+      END;
+      RETURN NEXT;
+    END LOOP;
+    IF hidden IS NOT NULL THEN
+      PERFORM set_config('role', 'none', true);
+      UPDATE pg_catalog.pg_index SET indisvalid = true WHERE indexrelid = ANY (hidden);
+      hidden := NULL;
+    END IF;
   END LOOP;
 END $$
 """
@@ -92,27 +103,51 @@ class _Session:
         self.conn = conn
         self.ask = ask
         self.oids: dict[str, list[int]] = {}
-        self.switched = 0
+        self._on: set[int] | None = None
+        """What is switched on; None outside a transaction, or where it is not known."""
+        self._marks = 0
+        self._switched = 0
 
     @classmethod
     async def open(cls, shadow: ShadowDatabase, number: int) -> _Session:
         conn = await shadow.connect()
-        ask = await conn.prepare(f"SELECT * FROM {INTERNAL}.what_if($1::jsonb, $2, $3)")
+        ask = await conn.prepare(f"SELECT * FROM {INTERNAL}.what_if($1::jsonb, $2)")
         return cls(number, conn, ask)
 
     async def plans(self, batch: Sequence[_Group], reader: str | None) -> list[asyncpg.Record]:
         """Rows (n, plan, message)."""
-        on = [[oid for name in g.on for oid in self.oids[name]] for g in batch]
-        found = [{"on": o, "off": g.off, "statements": g.statements} for o, g in zip(on, batch, strict=True)]
-        rows = await self.ask.fetch(msgspec.json.encode(found).decode(), reader, self.number)
-        self.switched += sum(map(len, on))
-        if self.switched > _VACUUM_AFTER:
-            # Rows that were rolled back: there is no autovacuum here.
-            self.switched = 0
+        if self._on is None or self._switched > _ROLLED_BACK_AFTER:
+            await self.roll_back()
+            await self.conn.execute("BEGIN")
+            self._on = set()
+        steps = []
+        now = self._on
+        for group in batch:
+            wanted = {oid for name in group.on for oid in self.oids[name]}
+            gone, come = sorted(now - wanted), sorted(wanted - now)
+            self._switched += len(gone) + len(come)
+            self._marks += 1
+            # Numbers that no other session uses: it would wait for this one to end.
+            mark = -100 - (self._marks * _SESSIONS_MOST + self.number)
+            steps.append({"gone": gone, "come": come, "mark": mark, "off": group.off, "statements": group.statements})
+            now = wanted
+        self._on = None  # until it is known to have gone well
+        rows = await self.ask.fetch(msgspec.json.encode(steps).decode(), reader)
+        self._on = now
+        if any(group.off for group in batch):
+            await self.roll_back()  # who hides the same index would wait
+        return rows
+
+    async def roll_back(self) -> None:
+        """Ends the transaction: locks are gone, and candidates switched off."""
+        self._on, self._marks = None, 0
+        await self.conn.execute("ROLLBACK")
+        if self._switched > _ROLLED_BACK_AFTER:
+            self._switched = 0
+            # There is no autovacuum here.
             await self.conn.execute(
                 "VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE FALSE) pg_catalog.pg_index, pg_catalog.pg_attribute"
             )
-        return rows
 
 
 class _Group(NamedTuple):
@@ -168,6 +203,8 @@ class ShadowPlanner:
     async def add(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         if not candidates:
             return {}
+        for session in self.sessions:
+            await session.roll_back()  # CREATE INDEX would wait for its locks
         made = await self._maker.create(candidates)
         self._names.update(made.names)
         for session, oids in zip(self.sessions, made.oids, strict=True):
@@ -217,7 +254,8 @@ class ShadowPlanner:
         size = min(_BATCH, -(-len(questions) // (_PORTIONS * len(self.sessions))))
         batch: list[_Group] = []
         room = size
-        for (on, off), members in groups.items():
+        # Next to each other what has the most in common.
+        for (on, off), members in sorted(groups.items(), key=lambda g: sorted(g[0][0])):
             hidden = [oid for name in sorted(off) for oid in self._existing.get(name, ())]
             for start in range(0, len(members), size):
                 part = members[start : start + size]

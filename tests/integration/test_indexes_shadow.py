@@ -416,6 +416,10 @@ async def test_sessions_answer_alike_and_leave_nothing(server_18: PgServer, shop
                 for planner.sessions in asked:
                     found.append([(a.cost, a.used) for a in await planner.ask(questions)])
             names = "SELECT relname FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE relname ~ '^dbperf' "
+            other = await shadow.connect()
+            assert await other.fetch(f"{names} OR relname = ANY ($1)", sorted(everything)) == [], "nothing is committed"
+            await other.close()
+            await sessions[1].roll_back()
             assert await sessions[1].conn.fetch(f"{names} OR relname = ANY ($1)", sorted(everything)) == []
         finally:
             await planner.close()
