@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,31 +33,47 @@ from dbperf.records.shadow import Catalog, WorkloadStatement
 BUDGETS = {"250 MB": 250 << 20, "500 MB": 500 << 20, "1 GB": 1 << 30, "unlimited": None}
 
 
+LEFT: dict[str, list[dict[str, float]]] = {}
+"""By workload: for each width and budget the cost left by each algorithm."""
+
+
 async def compare(name: str, source: Catalog, found: Workload, *, algorithms: list[str]) -> None:
     print(f"\n{name}: {len(found.statements)} statements, {len(source.relations)} tables")
     print(f"  {'width':>5} {'budget':>9}  {'algorithm':<12} {'cost':>7} {'size':>8} {'calls':>7} {'time':>8}")
     for width in (2, 3):
         for label, budget in BUDGETS.items():
             async with shadow_planner(source) as planner:
-                await ours(source, found, planner, width, label, budget)
+                left = {"dbperf": await ours(source, found, planner, width, label, budget)}
                 for algorithm in algorithms:
-                    await theirs(algorithm, source, found, planner, width, label, budget)
+                    left[algorithm] = await theirs(algorithm, source, found, planner, width, label, budget)
+                LEFT.setdefault(name, []).append(left)
 
 
-async def ours(source: Catalog, found: Workload, planner, width: int, label: str, budget: int | None) -> None:
+def totals() -> None:
+    """The cost left over all widths and budgets: dbperf's beside that of the best of the others in each of them."""
+    print("\ncost left, summed over widths and budgets")
+    for name, cells in [*LEFT.items(), ("all workloads", list(chain.from_iterable(LEFT.values())))]:
+        mine = sum(c["dbperf"] for c in cells)
+        best = sum(min(cost for who, cost in c.items() if who != "dbperf") for c in cells)
+        worse = sum(round(c["dbperf"], 3) > round(min(c.values()), 3) for c in cells)
+        print(f"  {name}: {mine:.3f}, the best of the others {best:.3f} ({100 * (mine / best - 1):+.1f} %);", end=" ")
+        print(f"worse in {worse} of {len(cells)}")
+
+
+async def ours(source: Catalog, found: Workload, planner, width: int, label: str, budget: int | None) -> float:
     before = planner.calls
     request = Request(budget_bytes=budget, ratio_weight=0, options=Options(max_width=width))
     started = time.perf_counter()
     advice = await advise(source, found, planner, request)
     took = time.perf_counter() - started
-    line(
-        "dbperf", width, label, advice.cost_after / advice.cost_before, advice.size_bytes, planner.calls - before, took
-    )
+    left = advice.cost_after / advice.cost_before
+    line("dbperf", width, label, left, advice.size_bytes, planner.calls - before, took)
+    return left
 
 
 async def theirs(
     algorithm: str, source: Catalog, found: Workload, planner, width: int, label: str, budget: int | None
-) -> None:
+) -> float:
     # The same statements with the same values as dbperf plans, and the same cost of maintenance.
     base = Advisor(source, found, planner, Request())
     await base.plan_base()
@@ -72,6 +89,7 @@ async def theirs(
         after += write_cost(model.spec(i), size.pages, size.tuples, base.writes, relation, source.settings)
     line(algorithm, width, label, after / before, sum(map(model.size, chosen)), model.calls, took)
     await model.close()
+    return after / before
 
 
 def line(who: str, width: int, label: str, cost: float, size: int, calls: int, took: float) -> None:
@@ -129,6 +147,8 @@ async def main(names: Sequence[str]) -> None:
         sys.exit(f"no section {unknown[0]}; there are {', '.join(SECTIONS)}")
     for name in names or SECTIONS:
         await SECTIONS[name]()
+    if LEFT:
+        totals()
 
 
 if __name__ == "__main__":
