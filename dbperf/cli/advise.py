@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,12 +76,13 @@ def advise(
 ) -> None:
     """Recommend the set of indexes that helps the workload most, from statistics alone.
 
-    Nothing is installed on the target, written to it or locked. Ctrl-C ends the search with the best set so far.
+    Nothing is installed on the target, written to it or locked. Ctrl-C ends the search with the best set so far, a
+    second one ends at once.
     --out FOLDER (a name without a suffix, with --dsn) is the same as --sql FOLDER.
     """
     import os
 
-    from dbperf.errors import EXIT_INTERRUPTED, UsageError, did_you_mean
+    from dbperf.errors import EXIT_INTERRUPTED, Interrupted, UsageError, did_you_mean
     from dbperf.indexes.advice_text import as_markdown, as_text
     from dbperf.indexes.advise import Request
     from dbperf.indexes.candidates import Options
@@ -103,7 +106,10 @@ def advise(
             raise UsageError("--sql looks at the database that will be changed", hint="give --dsn")
         if sql.exists() and (not sql.is_dir() or any(sql.iterdir())):
             raise UsageError(f"{sql} exists and is kept", hint="choose another folder with --sql")
-    advice = asyncio.run(_advise(dsn, shadow, workload, planner, budget, request))
+    try:
+        advice = asyncio.run(_advise(dsn, shadow, workload, planner, budget, request))
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted before there was a set of indexes") from None
     if output_format == "json":
         text = advice.to_json().decode()
     else:
@@ -153,8 +159,8 @@ async def _advise(
         tell("Ctrl-C takes the best set so far")
         async with session as ready:
             advisor = Advisor(catalog, found, ready, request)
-            _stop_on_interrupt(advisor)
-            advice = await advisor.run()
+            with _stopped_by_interrupt(advisor):
+                advice = await advisor.run()
             notes = [f"{n.object}: {n.reason}" for n in ready.notes]
     said = {f"{n.object}: {n.reason}" for n in catalog.notes}
     notes = list(dict.fromkeys([*advice.notes, *notes]))
@@ -164,8 +170,27 @@ async def _advise(
     return msgspec.structs.replace(advice, notes=notes)
 
 
-def _stop_on_interrupt(advisor: Advisor) -> None:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, advisor.stop)
+@contextmanager
+def _stopped_by_interrupt(advisor: Advisor) -> Iterator[None]:
+    """The first Ctrl-C ends the search with the best set so far, a second one ends at once.
+
+    Not a handler of the event loop's: that one is only called between two questions to the planner.
+    """
+
+    def stop(*_: object) -> None:
+        advisor.stop()
+        signal.signal(signal.SIGINT, end)
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do is to end the server
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, before)
 
 
 def _budget_bytes(text: str | None, catalog: Catalog) -> int | None:

@@ -6,26 +6,29 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 
 from dbperf.indexes import candidates as make
 from dbperf.indexes.clauses import StatementUse
 from dbperf.indexes.costs import Costs, Known, Mask, Planned, Table, bits, leading_of, relations_in
 from dbperf.indexes.explore import ablate
 from dbperf.indexes.pool import ADD_AT_ONCE, Pool
+from dbperf.indexes.reading import NO_TIME, read_all, read_dearest
 from dbperf.indexes.report import build_advice
 from dbperf.indexes.required import with_required
 from dbperf.indexes.resolver import Resolver
 from dbperf.indexes.search import Point, Search
-from dbperf.indexes.variants import Variant, planned_apart, variants_of
+from dbperf.indexes.variants import Variant, planned_apart
 from dbperf.indexes.workload import Workload
 from dbperf.indexes.writes import Writes, rows_written, write_cost
-from dbperf.postgres.whatif import Answer, Question, WhatIf
+from dbperf.postgres.whatif import Answer, WhatIf
 from dbperf.records.advice import NO_TABLE, Advice, IndexSpec, Skipped
 from dbperf.records.shadow import Catalog, Relation
 
 _DEAR = 200
 """So many statements are planned as often as it takes, the rest a few times."""
+_PLANNED_UNTIL, _READ_UNTIL, _CHOSEN_UNTIL = 0.1, 0.25, 0.94
+"""Shares of the time limit; what is left is for the text and the server's end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,8 @@ class Advisor:
         """Indexes that are there for a service level, and whose it is."""
         self._search_now: Search | None = None
         self._stopped = False
+        self._hurried = False
+        """Statements were left out for want of time."""
 
     def stop(self) -> None:
         """Ends the search soon; `run` then returns the best set so far."""
@@ -82,15 +87,15 @@ class Advisor:
         if not self.statements:
             return build_advice(self, Point((), 0, 1.0), [], complete=True)
         search = self._search()
-        await self._candidates(search.quarter_late)
+        await self._candidates(search.made_late)
         search = self._search(hurried=search.hurried)
         sizes, tables = search.by_bit(self.costs.bits)
-        found = await ablate(self.costs, search.statements, sizes, tables, search.half_late, search.dear)
+        found = await ablate(self.costs, search.statements, sizes, tables, search.explored_late, search.dear)
         benefit = self.pool.benefits(self.statements, self.coefficients)
         count = len({t for s in self.statements for t in s.tables})
         survivors = self.pool.fewer(self.costs.names(found), benefit, count)
         await self.pool.keep(survivors, self.statements)
-        if not search.half_late():
+        if not search.explored_late():
             survivors += await self.pool.variants(survivors, benefit)
         search = self._search(hurried=search.hurried)
         points = await search.run(survivors)
@@ -107,6 +112,13 @@ class Advisor:
             wanted = [(s, mask & ~b) for s in self.statements for b in bits(self.costs.used(s, mask))]
             await self.costs.learn(wanted)
 
+    def _past(self, share: float) -> bool:
+        """Whether this share of the time is over, before there is a search that knows."""
+        limit = self.request.time_limit_s
+        past = self._stopped or (limit is not None and time.monotonic() > self.started + share * limit)
+        self._hurried |= past
+        return past
+
     def _search(self, *, hurried: bool = False) -> Search:
         limit = self.request.time_limit_s
         self._search_now = Search(
@@ -118,11 +130,11 @@ class Advisor:
             total=self._total,
             minimum_gain=self.request.minimum_gain,
             max_indexes=self.request.max_indexes,
-            deadline=None if limit is None else self.started + limit,
+            deadline=None if limit is None else self.started + _CHOSEN_UNTIL * limit,
             budget_bytes=self.request.budget_bytes,
             dear=self._dear(),
             stopped=self._stopped,
-            hurried=hurried,
+            hurried=hurried or self._hurried,
             started=self.started,
         )
         return self._search_now
@@ -140,9 +152,13 @@ class Advisor:
         by_name: dict[str, list[Table]] = {}
         for schema, name in self.relations:
             by_name.setdefault(name, []).append((schema, name))
-        found = [variants_of(s, resolver) for s in self.source]
-        answers = iter(await self.planner.ask([Question(statement=v.text) for vs in found for v in vs]))
-        for v, answer in (pair for vs in found for pair in self._planned_apart(vs, list(islice(answers, len(vs))))):
+        planned_late, read_late = partial(self._past, _PLANNED_UNTIL), partial(self._past, _READ_UNTIL)
+        if self.request.time_limit_s is None:
+            found, unknown = await read_all(self.source, resolver, self.planner, read_late)
+        else:
+            found, unknown = await read_dearest(self.source, resolver, self.planner, planned_late, read_late)
+        self.skipped += [Skipped(id=s.id, reason=NO_TIME) for s in unknown]
+        for v, answer in (pair for variants, answers in found for pair in self._planned_apart(variants, answers)):
             tables = {(u.relation.schema, u.relation.name) for u in v.use.tables}
             for table in relations_in(answer.plan, by_name):
                 tables.update(self._with_parents(table))

@@ -27,6 +27,10 @@ _GRID = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
 """Preferred numbers (ISO 3, R10) of MiB: round budgets are on the grid."""
 _EXPONENTS = (1.0, 0.5, 0.0)
 _AGAIN = 4
+_HURRIED = 0.25
+"""Of the budget: where time is short, no time is spent on smaller sizes."""
+_MADE_UNTIL, _EXPLORED_UNTIL = 0.45, 0.7
+"""Shares of the time limit. What has no candidates by then gains nothing, so that most of the time goes there."""
 _STARTS = 3
 _LARGE = 0.03
 """Of a set's size: without smaller ones it is not tried."""
@@ -88,7 +92,7 @@ class Search:
         try:
             await self._point(0)
             sizes, tables = self.by_bit(kept)
-            await explore(self.costs, self.statements, sizes, tables, self.half_late, self.dear)
+            await explore(self.costs, self.statements, sizes, tables, self.explored_late, self.dear)
             guess(self.costs, self.statements, self._serves(kept), sizes)
             model = Model(
                 self.statements,
@@ -145,7 +149,8 @@ class Search:
                 if not learned or self.late():
                     break
                 if attempt == 0:
-                    pool = self._paths(moves, count)
+                    renewed = self._paths(moves, count)
+                    pool = pool if self.late() else renewed  # which may have been cut short
                 starts = [best.mask, last]
             last = best.mask
         limit = math.inf if self.budget_bytes is None else self.budget_bytes
@@ -158,6 +163,8 @@ class Search:
         """Sizes from the smallest index up to all that is of use, or to the budget."""
         most = max((size for size, _ in pool.values()), default=0)
         least = max(most / 200, min(model.sizes.values(), default=0))
+        if self.hurried:
+            least = max(least, _HURRIED * min(most, self.budget_bytes or math.inf))
         for power in range(-2, 12):
             for step in _GRID:
                 room = step * 10.0**power * (1 << 20)
@@ -261,13 +268,13 @@ class Search:
             self.stopped = True
         return self.stopped
 
-    def quarter_late(self) -> bool:
-        """Whether a quarter of the time is over: then no more candidates are made."""
-        return self._past(0.25)
+    def made_late(self) -> bool:
+        """Whether no more candidates are to be made."""
+        return self._past(_MADE_UNTIL)
 
-    def half_late(self) -> bool:
-        """Whether half of the time is over: then exploring ends, so that there is time to choose."""
-        return self._past(0.5)
+    def explored_late(self) -> bool:
+        """Whether exploring is to end, so that there is time to choose."""
+        return self._past(_EXPLORED_UNTIL)
 
     def _past(self, share: float) -> bool:
         past = self.deadline is not None and time.monotonic() > self.started + share * (self.deadline - self.started)

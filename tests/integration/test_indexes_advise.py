@@ -18,6 +18,8 @@ import pytest
 from dbperf.errors import CapabilityError
 from dbperf.indexes.advise import Request, advise
 from dbperf.indexes.candidates import Options, as_spec, prefix_of
+from dbperf.indexes.reading import read_all, read_dearest
+from dbperf.indexes.resolver import Resolver
 from dbperf.indexes.size import estimate
 from dbperf.indexes.workload import Workload, checked
 from dbperf.phase3.seed import seed
@@ -431,6 +433,26 @@ async def test_a_time_limit_gives_the_best_so_far(server_15: PgServer, shop_15: 
         advice = await advise(catalog, workload(corpus(30)), planner, Request(time_limit_s=0))
     assert not advice.complete
     assert advice.cost_after <= advice.cost_before
+
+
+async def test_short_time_goes_to_the_dearest_statements(db_18: Database, host: ShadowHost) -> None:
+    db_18.psql("CREATE TABLE big AS SELECT g AS id, g % 5000 AS a FROM generate_series(1, 100000) g; ANALYZE big")
+    source = await read(db_18.dsn)
+    cheap = [f"SELECT {n}, id FROM big LIMIT 1" for n in range(300)]
+    found = checked(
+        WorkloadStatement(id=f"q{n}", text=s, calls=1) for n, s in enumerate([*cheap, "SELECT * FROM big WHERE a = 7"])
+    )
+    async with planner_for(host, source) as planner:
+        resolver = Resolver(source)
+        some, unknown = await read_dearest(found.statements, resolver, planner, lambda: False, lambda: True)
+        everything, rest = await read_all(found.statements, resolver, planner, lambda: False)
+    assert (unknown, rest) == ([], [])
+    assert [variants[0].id for variants, _ in some] == [variants[0].id for variants, _ in everything]
+    sought_for = [variants[0].id for variants, _ in some if variants[0].use.tables]
+    assert 0 < len(sought_for) < len(found.statements)
+    assert "q300" in sought_for, "the dearest comes first, though it is the last in the workload"
+    costs = [[a.cost for a in answers] for _, answers in some]
+    assert costs == [[a.cost for a in answers] for _, answers in everything]
 
 
 def test_prefixes_and_duplicates_are_told() -> None:
