@@ -72,6 +72,7 @@ class Model:
         self._least: dict[Mask, dict[Mask, float]] = {}
         self._missing: list[dict[Mask, dict[Mask, float]]] = [{} for _ in statements]
         self._size_of: dict[Mask, int] = dict(sizes)
+        self._weights: dict[float, dict[Mask, float]] = {}
         self._all = sum(sizes)
         self._written = any(writes.values())
         self.refresh()
@@ -120,6 +121,10 @@ class Model:
         if (found := self._size_of.get(mask)) is None:
             found = self._size_of[mask] = sum([self.sizes[b] for b in bits(mask)])
         return found
+
+    def weights(self, exponent: float) -> dict[Mask, float]:
+        """What is known so far of size ** exponent, to be added to."""
+        return self._weights.setdefault(exponent, {})
 
     def written(self, mask: Mask) -> float:
         return sum([self.writes[b] for b in bits(mask)]) if self._written else 0.0

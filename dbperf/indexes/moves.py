@@ -52,14 +52,17 @@ class Moves:
         self, promises: Promises, room: float, count: int, exponent: float, visit: Callable[[State], None] | None = None
     ) -> None:
         model, state, total = self.model, promises.state, promises.total
-        size_of = model.size
+        size_of, weights, enough = model.size, model.weights(exponent), FLOOR / 2
         heap: list[tuple[float, Mask, float]] = []
 
         def entries(keys: Iterable[Mask]) -> Iterator[tuple[float, Mask, float]]:
             for key in keys:
                 gain = total[key]
-                if gain > FLOOR / 2:
-                    yield -gain / size_of(key) ** exponent, -key, gain
+                if gain > enough:
+                    weight = weights.get(key)
+                    if weight is None:
+                        weight = weights[key] = size_of(key) ** exponent
+                    yield -gain / weight, -key, gain
 
         heap.extend(entries(total))
         heapq.heapify(heap)
