@@ -52,7 +52,7 @@ def test_the_ready_suites_are_listed(tmp_path: Path) -> None:
     assert suites["smoke"]["expected_s"] == 10
     text = dbperf("load", "--list", cwd=tmp_path).stdout
     assert "LOAD-001" in text
-    assert "8 min 05 s" in text
+    assert "7 min 25 s" in text
 
 
 def test_a_suite_runs_and_its_result_is_json_as_promised(server: FaultyServer, tmp_path: Path) -> None:
