@@ -173,6 +173,22 @@ def test_links_lead_from_a_fact_to_the_plan_node_also_when_folded(page: Page) ->
     assert page.evaluate("document.querySelector('#statement-1').open")
 
 
+def test_a_link_lands_on_its_place_though_long_sections_are_laid_out_late(browser: Browser, tmp_path: Path) -> None:
+    """With a thousand statements, whose height is far from the style sheet's guess."""
+    url = write_report(sample_run(tmp_path / "run", statements=1000)).html.as_uri()
+    context = browser.new_context(viewport={"width": 1280, "height": 900})  # it scrolls smoothly: heights may change
+    page = context.new_page()
+    top = "id => Math.round(document.getElementById(id).getBoundingClientRect().top)"
+    page.goto(url)
+    last = page.evaluate("[...document.querySelectorAll('#statements details[id]')].at(-1).id")
+    page.locator("nav a[href='#indexes']").click()
+    assert eventually(lambda: page.evaluate(top, "indexes") == 64, 20), "below the bar at the top"
+    page.goto("about:blank")
+    page.goto(f"{url}#{last}")
+    assert eventually(lambda: page.evaluate(top, last) == 64, 20), "from elsewhere"
+    context.close()
+
+
 def test_every_figure_leads_to_its_evidence_and_back(page: Page) -> None:
     """Endpoint, statement, plan node, index; back to the statement and the endpoint; and to what changed."""
 

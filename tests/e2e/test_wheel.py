@@ -29,9 +29,7 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call(sys.executable, "-m", "build", "--wheel", "--installer", installer(), "--outdir", folder, ROOT, cwd=folder)
     [wheel] = folder.glob("*.whl")
     python = folder / "venv" / "bin" / "python"
-    if importlib.util.find_spec(
-        "pip"
-    ):  # for another environment: to install pip as well would take as long as building
+    if importlib.util.find_spec("pip"):  # installing pip as well would take as long as building
         call(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
         pip = [sys.executable, "-m", "pip", "--python", python]
     else:  # uv makes environments without it
