@@ -23,6 +23,15 @@ WHOLE_S = 1.0
 LOCKS_TIME_SHARE = 0.1
 """Looking at the locks may take this share of the time at most: with thousands of waiting sessions it gets slow."""
 
+KEEP_HEAP = """
+SELECT length(repeat(' ', least(33554432, connections.setting::bigint * (texts.setting::bigint + 3072))::int))
+FROM pg_settings AS connections, pg_settings AS texts
+WHERE connections.name = 'max_connections' AND texts.name = 'track_activity_query_size'
+"""
+"""A sample makes its backend copy the state of all sessions and free it again, 0.4 MB with 100 connections. glibc gives
+that back to the system each time and asks for it anew: half of what a sample costs the server. Once it has freed a
+piece this large (up to 32 MB), it keeps what lies below twice its size (mallopt(3), M_MMAP_THRESHOLD)."""
+
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
 
@@ -89,6 +98,8 @@ class ActivitySampler:
             ConnectError: no connection.
         """
         self._conn = await self._connect()
+        with suppress(asyncpg.PostgresError):  # it only saves
+            await self._conn.execute(KEEP_HEAP)
 
     async def start(self) -> None:
         """Begins, and connects if that has not been done.
@@ -167,7 +178,8 @@ class ActivitySampler:
         whole = last or started >= self._whole_not_before_s
         try:
             if self._conn is None or self._conn.is_closed():
-                self._conn = await self._connect()
+                await self.connect()
+                assert self._conn is not None
             own = self._own_pids() | {self._conn.get_server_pid()}
             rows = await self._conn.fetch(self._activity, self._database_id, whole)
             took = time.monotonic() - started

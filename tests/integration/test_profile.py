@@ -334,6 +334,25 @@ async def test_the_database_side(db: Database) -> None:
     assert spill.temp_blks_written > 0
 
 
+async def test_a_sample_takes_no_memory_from_the_system(db: Database) -> None:
+    """Unless told otherwise, glibc returns what a sample used each time: 9 page faults, half of its cost."""
+    db.psql("CREATE EXTENSION pg_stat_statements")
+    async with dbperf.profile(db.dsn, rate_hz=200) as window:
+        assert window._sampler is not None
+        assert window._sampler._conn is not None
+        pid = window._sampler._conn.get_server_pid()
+        await sampled(window, more=20)
+        before = page_faults(pid)
+        await sampled(window, more=50)
+        after = page_faults(pid)
+    assert after - before < 50
+
+
+def page_faults(pid: int) -> int:
+    """Minor faults of a process so far (proc_pid_stat(5), minflt)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 async def test_replication_lag(server_18: PgServer, db_18: Database, tmp_path: Path) -> None:
     db_18.psql("CREATE EXTENSION pg_stat_statements")
     receiver = subprocess.Popen(
