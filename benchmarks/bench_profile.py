@@ -82,10 +82,10 @@ def slices(
         server = [process.pid for process in psutil.Process(postmaster).children()]
         for on in (True, False, False, True) if i % 2 else (False, True, True, False):
             os.kill(child.pid, signal.SIGCONT if on else signal.SIGSTOP)
-            start, before, ours_before = time.time(), cpu_ns(server), cpu_ns(ours)
+            start, before = time.time(), cpu_ns(server)
             time.sleep(SLICE_S)
-            ours_after, after, end = cpu_ns(ours), cpu_ns(server), time.time()
-            group.append(Slice(on, start, end, (after - before) / 1e9, (ours_after - ours_before) / 1e9))
+            after, end = cpu_ns(server), time.time()
+            group.append(Slice(on, start, end, used_s(before, after, server), used_s(before, after, ours)))
         if bench.poll() is not None:
             break
         done.append(group)
@@ -182,13 +182,18 @@ def pin(pid: int, cpu: int) -> None:
                 os.sched_setaffinity(thread.id, {cpu})
 
 
-def cpu_ns(pids: list[int]) -> int:
-    """The processor time of processes so far, in nanoseconds (Linux: /proc/PID/schedstat)."""
-    used = 0
+def cpu_ns(pids: Sequence[int]) -> dict[int, int]:
+    """The processor time of each process so far, in nanoseconds (Linux: /proc/PID/schedstat)."""
+    used = {}
     for pid in pids:
         with suppress(OSError):  # it ended
-            used += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+            used[pid] = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
     return used
+
+
+def used_s(before: dict[int, int], after: dict[int, int], pids: Sequence[int]) -> float:
+    """What these processes used meanwhile; one that ended (an autovacuum worker) has taken its figures with it."""
+    return sum(after[pid] - before[pid] for pid in pids if pid in before and pid in after) / 1e9
 
 
 def cpu_s(pid: int) -> float:

@@ -1,12 +1,14 @@
-"""What tracing costs: requests/s of a served application with and without it, interleaved ABBA in one session.
+"""What tracing costs: the time of a request, and so requests/s, with and without it, request by request in turn.
 
-Two processes serve the reference target; the traced one and the plain one take turns, so that the machine's drift
-cancels. Two processes of the same program differ by some per cent for their whole life (where their memory lies), so
-there are several pairs of them, and the interval is Student's t over the pairs (after Kalibera and Jones, Rigorous
-benchmarking in reasonable time, 2013: repeat at the level that varies). `--control` traces neither: what it prints is
-the method's own error. Prints two ratios per endpoint: of requests/s, and of the server's CPU time per request, which
-other work on the machine disturbs less. `--json` for machines. `--keep FILE` adds the pairs to those of earlier calls,
-where the machine can be had to oneself for some minutes only.
+One process serves the reference target; a header says of each request whether it goes through the middleware. Traced
+and plain ones take turns (ABBA) over one connection, so that everything that differs between two processes of one
+program, and the machine's drift, meets both alike. Each four requests give a ratio; told is the trimmed mean of their
+logarithms per process, and Student's t over the processes.
+
+Two things this leaves out are measured apart. The threads of the trace (its writer, and the one that watches the
+loop) take from both kinds of request: their processor time per traced request is added. Hooks that wait for a request
+to be traced are there for the plain ones as well: `--idle` takes them out and puts them in by blocks of requests, and
+tells what a process pays that has them and traces nothing. `--json` for machines.
 """
 
 from __future__ import annotations
@@ -17,149 +19,151 @@ import json
 import math
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from dbperf.phase3.launch import RunningTarget, start_target  # noqa: E402 - the checkout's own package
+from bench_profile import interval, trimmed  # noqa: E402 - the checkout's own modules
+
+from dbperf.phase3.launch import wait_until_healthy  # noqa: E402
 from dbperf.phase3.seed import seed  # noqa: E402
-from dbperf.stats.distributions import t_quantile  # noqa: E402
-from dbperf.trace.launch import environment  # noqa: E402
+from dbperf.phase3.settings import Settings  # noqa: E402
+from dbperf.processes import free_port  # noqa: E402
 from tests.support.pgserver import PgServer, bindir_18  # noqa: E402
 
 ENDPOINTS = ("/openapi.json", "/reflection/health", "/consolidation/summary", "/taxonomy/v1/tree")
 """The first asks the database nothing; the second is the fastest of the API."""
+FASTEST = ENDPOINTS[1]
+KEY = "k" * 20
+WARM_UP = 200
+BLOCK = 100
+"""Of `--idle`: requests that count, behind as many that don't, in which CPython learns the classes again."""
 
 
-def serve(dsn: str, folder: Path | None) -> RunningTarget:
-    """The reference target, tuned, with or without trace."""
-    before = dict(os.environ)
-    if folder is not None:
-        os.environ.update(environment(folder))
-    try:
-        return start_target(dsn, "tuned")
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+class Client:
+    """One keep-alive connection."""
 
+    def __init__(self, port: int) -> None:
+        self.port = port
 
-async def rate(target: RunningTarget, path: str, seconds: float) -> float:
-    """Requests per second over one keep-alive connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(target.url.rsplit(":", 1)[1]))
-    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {target.api_key}\r\n\r\n".encode()
-    n = 0
-    end = (start := time.perf_counter()) + seconds
-    while time.perf_counter() < end:
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
+    async def __aenter__(self) -> Client:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+
+    async def threads_s(self) -> float:
+        """CPU time of the trace's own threads so far."""
+        await self.get("/trace-threads", "1")
+        return int(self.body) / 1e9
+
+    async def get(self, path: str, mode: str) -> float:
+        """Seconds that the answer took, which is in `body` then."""
+        request = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Trace: {mode}\r\nX-API-Key: {KEY}\r\n\r\n".encode()
+        started = time.perf_counter()
+        self.writer.write(request)
+        head = await self.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
-        size = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        await reader.readexactly(size)
-        n += 1
-    elapsed = time.perf_counter() - start
-    writer.close()
-    await writer.wait_closed()
-    return n / elapsed
+        self.body = await self.reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
+        return time.perf_counter() - started
 
 
-def cpu_s(pid: int) -> float:
-    """CPU time of a process, all its threads, to the nanosecond (proc(5), schedstat)."""
-    return sum(int(p.read_text().split()[0]) for p in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+async def in_turn(client: Client, path: str, seconds: float) -> dict[str, float]:
+    """The logarithm of a traced request's time over a plain one's, and a plain one's time."""
+    for _ in range(WARM_UP):
+        await client.get(path, "0")
+        await client.get(path, "1")
+    logs: list[float] = []
+    plain = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        took = {"0": 0.0, "1": 0.0}
+        for mode in "0110" if len(logs) % 2 else "1001":
+            took[mode] += await client.get(path, mode)
+        logs.append(math.log(took["1"] / took["0"]))
+        plain.append(took["0"] / 2)
+    return {"log": trimmed(logs)[0], "request_s": statistics.median(plain), "traced": 2.0 * len(logs)}
 
 
-def block(server: RunningTarget, path: str, seconds: float) -> tuple[float, float]:
-    """Requests/s, and CPU seconds per request."""
-    before, start = cpu_s(server.pid), time.perf_counter()
-    per_s = asyncio.run(rate(server, path, seconds))
-    requests = per_s * (time.perf_counter() - start)
-    return per_s, (cpu_s(server.pid) - before) / requests
+async def by_blocks(client: Client, path: str, seconds: float) -> dict[str, float]:
+    """As `in_turn`, of a plain request with the hooks in the process over one without."""
+    logs: list[float] = []
+    plain = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        took: dict[str, list[float]] = {"0": [], "-": []}
+        for mode in "0--0" if len(logs) % 2 else "-00-":
+            for _ in range(BLOCK):
+                await client.get(path, mode)
+            took[mode] += [await client.get(path, mode) for _ in range(BLOCK)]
+        logs.append(math.log(trimmed(took["0"])[0] / trimmed(took["-"])[0]))
+        plain.append(statistics.median(took["-"]))
+    return {"log": trimmed(logs)[0], "request_s": statistics.median(plain), "traced": 0.0}
 
 
-def interval(logs: list[float]) -> tuple[float, float, float]:
-    """The mean ratio of the pairs, less one, with its 95 % interval; `logs` are logarithms of ratios."""
-    mean = statistics.fmean(logs)
-    half = t_quantile(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return math.exp(mean) - 1, math.exp(mean - half) - 1, math.exp(mean + half) - 1
-
-
-def compare(plain: RunningTarget, traced: RunningTarget, path: str, blocks: int, seconds: float) -> dict[str, float]:
-    """Of one pair of processes: the logarithms of its ratios, medians over the blocks, and the plain one's speed."""
-    asyncio.run(rate(plain, path, 0.5))
-    asyncio.run(rate(traced, path, 0.5))
-    slower, cpu, speeds = [], [], []
-    for _ in range(blocks):
-        a1, b1, b2, a2 = (block(server, path, seconds / 2) for server in (plain, traced, traced, plain))
-        slower.append(math.log((a1[0] + a2[0]) / (b1[0] + b2[0])))
-        cpu.append(math.log((b1[1] + b2[1]) / (a1[1] + a2[1])))
-        speeds.append((a1[0] + a2[0]) / 2)
-    return {"slower": statistics.median(slower), "cpu": statistics.median(cpu), "speed": statistics.median(speeds)}
-
-
-Pair = dict[str, dict[str, float]]
-"""What `compare` found, by endpoint."""
-
-
-def one_pair(dsn: str, traces: Path | None, blocks: int, seconds: float) -> Pair:
-    """A plain process and a traced one, or two plain ones where `traces` is None."""
-    servers = []
-    try:
-        for out in (None, traces):
-            servers.append(serve(dsn, out))
-        return {path: compare(servers[0], servers[1], path, blocks, seconds) for path in ENDPOINTS}
-    finally:
-        for server in servers:
-            server.stop()
-
-
-def kept(file: Path | None, *, control: bool) -> list[Pair]:
-    """The pairs of earlier calls, of the same kind."""
-    if file is None or not file.exists():
-        return []
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return [line["endpoints"] for line in lines if line["control"] == control]
+async def one_process(dsn: str, paths: tuple[str, ...], seconds: float, *, idle: bool) -> dict[str, dict[str, float]]:
+    """Starts the target, and measures each endpoint for so long."""
+    port = free_port()
+    settings = Settings(dsn=dsn, implementation="tuned", api_key=KEY, pool_size=5)
+    with tempfile.TemporaryDirectory() as traces:
+        environment = {**os.environ, **settings.environment(), "TRACES": traces, "PYTHONPATH": str(ROOT)}
+        server = subprocess.Popen([sys.executable, ROOT / "benchmarks" / "trace_server.py", str(port)], env=environment)
+        try:
+            wait_until_healthy(f"http://127.0.0.1:{port}", KEY, server.poll, lambda: "")
+            found = {}
+            async with Client(port) as client:
+                for path in paths:
+                    before = await client.threads_s()
+                    figures = await (by_blocks if idle else in_turn)(client, path, seconds)
+                    threads_s = await client.threads_s() - before
+                    share = threads_s / figures["traced"] / figures["request_s"] if figures["traced"] else 0.0
+                    found[path] = {**figures, "threads": share}
+            return found
+        finally:
+            server.terminate()
+            server.wait()
 
 
 def main() -> None:
+    """Prints per endpoint what tracing adds to a request, with its interval."""
     options = argparse.ArgumentParser()
-    options.add_argument("--pairs", type=int, default=6)
-    options.add_argument("--blocks", type=int, default=4)
-    options.add_argument("--seconds", type=float, default=1.0)
-    options.add_argument("--control", action="store_true")
-    options.add_argument("--keep", type=Path)
+    options.add_argument("--processes", type=int, default=8)
+    options.add_argument("--seconds", type=float, default=8.0, help="per process and endpoint")
+    options.add_argument("--idle", action="store_true", help="what the hooks cost a process that traces nothing")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
-    found = kept(given.keep, control=given.control)
+    paths = (FASTEST,) if given.idle else ENDPOINTS
+    seconds = given.seconds * 4 if given.idle else given.seconds
     database = PgServer(bindir_18())
     asyncio.run(seed(database.dsn(), "smoke"))
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            for pair in range(given.pairs):
-                traces = None if given.control else Path(folder) / str(pair)
-                measured = one_pair(database.dsn(), traces, given.blocks, given.seconds)
-                found.append(measured)
-                if given.keep is not None:
-                    with given.keep.open("a") as f:
-                        f.write(json.dumps({"control": given.control, "endpoints": measured}) + "\n")
-        finally:
-            database.close()
+    found = []
+    try:
+        for _ in range(given.processes):
+            found.append(asyncio.run(one_process(database.dsn(), paths, seconds, idle=given.idle)))
+    finally:
+        database.close()
     results = {}
-    for path in ENDPOINTS:
-        pairs = [pair[path] for pair in found]
-        result = {"requests_per_s": statistics.median(p["speed"] for p in pairs), "pairs": float(len(pairs))}
-        for name, key in (("time_share", "slower"), ("cpu_share", "cpu")):
-            result[name], result[f"{name}_ci_low"], result[f"{name}_ci_high"] = interval([p[key] for p in pairs])
-        results[path] = result
+    for path in paths:
+        mean, half = interval([process[path]["log"] for process in found])
+        threads = statistics.fmean(process[path]["threads"] for process in found)
+        low, added, high = (math.exp(x) - 1 + threads for x in (mean - half, mean, mean + half))
+        request_s = statistics.median(process[path]["request_s"] for process in found)
+        results[path] = {
+            "request_ms": 1000 * request_s, "added_share": added, "ci_low": low, "ci_high": high,
+            "threads_share": threads, "processes": len(found),
+        }  # fmt: skip
         if not given.json:
-            shown = [
-                f"{label} {100 * result[k]:+5.2f} % [{100 * result[k + '_ci_low']:+.2f}, "
-                f"{100 * result[k + '_ci_high']:+.2f}]"
-                for label, k in (("time per request", "time_share"), ("CPU per request", "cpu_share"))
-            ]
-            print(f"{path:<22} {result['requests_per_s']:6.0f} requests/s   {'   '.join(shown)}")
+            print(
+                f"{path:<22} {1000 * request_s:6.2f} ms   {100 * added:+5.2f} %"
+                f" (95 %: {100 * low:+.2f} to {100 * high:+.2f}; {100 * threads:.2f} of it the trace's threads)"
+            )
     if given.json:
         print(json.dumps(results, indent=2))
 

@@ -1,18 +1,21 @@
-"""Vega draws charts: vl-convert's V8, in a process of its own.
+"""Vega draws charts: vl-convert's V8, in processes of their own.
 
 V8 takes 0.7 s to start on a slow machine and holds the interpreter's lock meanwhile; beside this process it starts
-while dbperf imports what it needs and reads a run. It ends with this process: at the end of its input.
+while dbperf imports what it needs and reads a run. Pictures are asked for ahead and drawn while this process goes on;
+for many of them a second engine takes its share. An engine ends with this process: at the end of its input.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
+import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
-from functools import cache
+from queue import SimpleQueue
 from typing import Any
 
 from dbperf.errors import OutputError
@@ -35,54 +38,101 @@ for line in sys.stdin:
 """
 
 
+class Drawing:
+    """A picture that an engine works on."""
+
+    def __init__(self) -> None:
+        self._answer: SimpleQueue[dict[str, str] | None] = SimpleQueue()
+        self._svg: str | None = None
+
+    def svg(self) -> str:
+        """Vega's SVG; waits for it.
+
+        Raises:
+            ValueError: Vega-Lite refuses the specification.
+            OutputError: the engine has ended (killed, or out of memory).
+        """
+        if self._svg is None:
+            answer = self._answer.get()
+            self._answer.put(answer)
+            if answer is None:
+                raise OutputError("the chart engine ended unexpectedly", hint="dbperf report RUN tries again")
+            if "error" in answer:
+                raise ValueError(answer["error"])
+            self._svg = answer["svg"]
+        return self._svg
+
+
 class Engine:
-    """One process, one picture at a time."""
+    """One process, one picture at a time, in the order in which they were asked for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._asked: deque[Drawing] = deque()
+        self.ended = False
         # A session of its own: Ctrl-C ends dbperf, and with it the engine's input.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        # Else an engine that waits to get rid of an answer, and dbperf that waits to hand it a picture, wait for ever.
+        self._reader = threading.Thread(target=self._read, name="dbperf-vega", daemon=True)
+        self._reader.start()
         atexit.register(self.close)
 
-    def draw(self, specification: dict[str, Any]) -> str:
-        """A Vega-Lite specification as Vega's SVG.
+    @property
+    def waiting(self) -> int:
+        """Pictures that it still has to draw."""
+        return len(self._asked)
 
-        Raises:
-            ValueError: Vega-Lite refuses it.
-            OutputError: the process has ended (killed, or out of memory).
-        """
+    def draw(self, specification: dict[str, Any]) -> Drawing:
+        """Begins to draw a Vega-Lite specification."""
+        drawing, line = Drawing(), json.dumps(specification).encode() + b"\n"
+        assert self._process.stdin is not None
+        with self._lock:  # what is asked first is answered first
+            if not self.ended:
+                self._asked.append(drawing)
+                with suppress(OSError):  # it has ended: the reader notices, and answers
+                    self._process.stdin.write(line)
+                    self._process.stdin.flush()
+                return drawing
+        drawing._answer.put(None)
+        return drawing
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._asked.popleft()._answer.put(json.loads(line))
+        self.ended = True  # before the lock is asked for: a picture that is asked for from now on gets another engine
         with self._lock:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            try:
-                self._process.stdin.write(json.dumps(specification).encode() + b"\n")
-                self._process.stdin.flush()
-                line = self._process.stdout.readline()
-            except BrokenPipeError:
-                line = b""
-        if not line:
-            engine.cache_clear()  # the next picture gets a new one
-            raise OutputError("the chart engine ended unexpectedly", hint="dbperf report RUN tries again")
-        answer: dict[str, str] = json.loads(line)
-        if "error" in answer:
-            raise ValueError(answer["error"])
-        return answer["svg"]
+            while self._asked:
+                self._asked.popleft()._answer.put(None)
 
     def close(self) -> None:
         """Ends the process."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.kill()  # it holds nothing, and would take a while to tidy up
-        with suppress(BrokenPipeError):
-            self._process.stdin.close()
         self._process.wait()
+        self._reader.join()
+        with suppress(OSError):
+            self._process.stdin.close()
         self._process.stdout.close()
 
 
-@cache
-def engine() -> Engine:
-    """This process's engine. The first call starts it and does not wait."""
-    return Engine()
+_engines: list[Engine] = []
+_starting = threading.Lock()
+
+
+def start(engines: int = 1) -> None:
+    """Starts so many engines, at most one per processor, and does not wait; those that run already count."""
+    with _starting:
+        _engines[:] = [engine for engine in _engines if not engine.ended]
+        while len(_engines) < max(1, min(engines, os.cpu_count() or 1)):
+            _engines.append(Engine())
+
+
+def draw(specification: dict[str, Any]) -> Drawing:
+    """Begins to draw a Vega-Lite specification, with the engine that has least to do."""
+    start()
+    return min(_engines, key=lambda engine: engine.waiting).draw(specification)

@@ -41,7 +41,7 @@ def capacity_chart(c: Capacity) -> Chart:
     highest = max(points, key=lambda p: p.requests_per_s)
     label = f"Throughput over load: at most {highest.requests_per_s:.1f} requests/s, at a load of {highest.load:.1f}"
     return Chart(
-        svg=render(capacity_spec(c)), label=label, hover=hover, plot=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
+        picture=render(capacity_spec(c)), label=label, hover=hover, plot=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
     )
 
 

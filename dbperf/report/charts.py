@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from dbperf import vega
@@ -51,16 +52,32 @@ _X_AXIS: Spec = {
 }
 
 
+class Picture:
+    """An SVG for the page, which the chart engine draws meanwhile."""
+
+    def __init__(self, drawing: vega.Drawing) -> None:
+        self._drawing = drawing
+
+    @cached_property
+    def svg(self) -> str:
+        """Waits for it; raises as `vega.Drawing.svg` does."""
+        return tidy(self._drawing.svg())
+
+
 class Chart(Record, frozen=True, kw_only=True):
     """A picture and what the pointer reads off it."""
 
-    svg: str
+    picture: Picture
     label: str
     """What it shows, for people who can't see it."""
     hover: list[tuple[float, str]]
     """x in the picture's own units, and the text for it; by x."""
     plot: tuple[float, float, float, float] = (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
     """Left, top, right and bottom of the plot area."""
+
+    @property
+    def svg(self) -> str:
+        return self.picture.svg
 
 
 def distribution_chart(e: EndpointReport) -> Chart | None:
@@ -79,7 +96,7 @@ def distribution_chart(e: EndpointReport) -> Chart | None:
     ]
     said = ", ".join(f"P{q.q * 100:g} {format_ms(q.value_ms)}" for q in e.quantiles if q.value_ms is not None)
     label = f"Latency distribution of {format_count(total)} requests: {said}"
-    return Chart(svg=render(distribution_spec(e)), label=label, hover=hover)
+    return Chart(picture=render(distribution_spec(e)), label=label, hover=hover)
 
 
 def distribution_spec(e: EndpointReport) -> Spec:
@@ -178,7 +195,7 @@ def timeline_chart(e: EndpointReport) -> Chart | None:
         for p in e.timeline
     ]
     per = "second" if step == 1 else f"{step} s"
-    return Chart(svg=render(timeline_spec(e)), label=f"P50 and P95 per {per} over the load", hover=hover)
+    return Chart(picture=render(timeline_spec(e)), label=f"P50 and P95 per {per} over the load", hover=hover)
 
 
 def timeline_spec(e: EndpointReport) -> Spec:
@@ -285,6 +302,6 @@ def spec(layers: Sequence[Spec | None], *, height: int = HEIGHT) -> Spec:
     }
 
 
-def render(specification: Spec) -> str:
-    """The picture as SVG for the page."""
-    return tidy(vega.engine().draw(specification))
+def render(specification: Spec) -> Picture:
+    """The picture, which is drawn from now on: ask for all before you look at the first."""
+    return Picture(vega.draw(specification))

@@ -39,7 +39,9 @@ def heat_chart(e: EndpointReport) -> Chart | None:
     total = sum(sum(c.counts) for c in e.heat)
     low, high = min(c.edges_ms[0] for c in e.heat), max(c.edges_ms[-1] for c in e.heat)
     label = f"Latency of {format_count(total)} requests over time, from {format_ms(low)} to {format_ms(high)}"
-    return Chart(svg=render(heat_spec(e)), label=label, hover=hover, plot=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM))
+    return Chart(
+        picture=render(heat_spec(e)), label=label, hover=hover, plot=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
+    )
 
 
 def heat_spec(e: EndpointReport) -> Spec:

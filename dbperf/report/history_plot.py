@@ -49,15 +49,14 @@ def history_svg(series: Sequence[Series], subtitles: Sequence[str]) -> str:
         subtitles: what its figures have in common, one for each.
     """
     parts = []
-    for i, (one, subtitle) in enumerate(zip(series, subtitles, strict=True)):
+    pictures = [render(series_spec(one)) for one in series]
+    for i, (one, subtitle, picture) in enumerate(zip(series, subtitles, pictures, strict=True)):
         top = i * (_TITLE + HEIGHT + _GAP)
-        picture = render(series_spec(one)).replace(
-            "<svg ", f'<svg x="0" y="{top + _TITLE}" width="{WIDTH}" height="{HEIGHT}" ', 1
-        )
+        plot = picture.svg.replace("<svg ", f'<svg x="0" y="{top + _TITLE}" width="{WIDTH}" height="{HEIGHT}" ', 1)
         # Anything that a terminal or a parser could stumble over is made visible.
         for y, style, text in ((14, 'font-size="12" font-weight="600"', one.name), (28, _SMALL, subtitle)):
             parts.append(f'<text x="8" y="{top + y}" {style}>{escape(visible(text))}</text>')
-        parts.append(picture)
+        parts.append(plot)
     height = len(series) * (_TITLE + HEIGHT + _GAP)
     body = re.sub(r"var\(--([a-z]+)\)", lambda m: _COLOURS[m[1]], "\n".join(parts))
     return (

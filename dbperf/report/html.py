@@ -61,7 +61,7 @@ def prepare() -> None:
     that whoever is about to be in a hurry has it behind them."""
     for name in environment().list_templates():
         environment().get_template(name)
-    charts.render(charts.spec([{"data": {"values": []}, "mark": "line", "encoding": {}}]))
+    _ = charts.render(charts.spec([{"data": {"values": []}, "mark": "line", "encoding": {}}])).svg
 
 
 def render_html(report: Report) -> str:
@@ -81,6 +81,7 @@ def render_html(report: Report) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         policy=policy(style, script, *([flame_script] if flame_script else [])),
         pictures=_pictures(report.endpoints),
+        resource_pictures=resource_charts(report.resources) if report.resources else [],
         scale=ranges.scale(report.endpoints),
         details=details(report),
         linked_ranks={s.rank for s in details(report)},
@@ -206,7 +207,6 @@ def environment() -> Environment:
         "quantity": quantity,
         "level_of": _level_of,
         "quantile_of": _quantile_of,
-        "resource_charts": resource_charts,
         "capacity_chart": capacity_chart,
         "change_bar": change_bar,
         "change_quantity": change_quantity,

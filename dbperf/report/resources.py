@@ -93,7 +93,7 @@ def resource_charts(report: ResourcesReport) -> list[tuple[str, str, Chart]]:
         hover = [(round(LEFT + width * (t - start) / (end - start), 1), f"{t:.0f} s: {text(v)}") for t, v in values]
         chart = Chart(
             # Round numbers on the axis of memory are round in megabytes.
-            svg=render(
+            picture=render(
                 resource_spec([(t, v / (1 << 20) if field.endswith("_bytes") else v) for t, v in values], label)
             ),
             label=f"{title} over the load, at most {highest}",

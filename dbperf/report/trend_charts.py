@@ -49,7 +49,7 @@ def trend_chart(trend: Trend) -> Chart | None:
     steps = f"; {len(trend.steps)} steps" if trend.steps else ""
     label = f"{count} runs{steps}; the newest: {format_ms(newest.value_ms)}"
     return Chart(
-        svg=render(trend_spec(trend)), label=label, hover=hover, plot=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
+        picture=render(trend_spec(trend)), label=label, hover=hover, plot=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
     )
 
 

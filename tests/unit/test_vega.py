@@ -1,30 +1,58 @@
-"""The chart engine: what it refuses, and what happens when it ends."""
+"""The chart engines: what they refuse, many pictures at a time, and what happens when one ends."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
 from dbperf import vega
 from dbperf.errors import OutputError
-from dbperf.report.charts import spec
+from dbperf.report.charts import Spec, spec
 
-LINE = spec([{"data": {"values": []}, "mark": "line", "encoding": {}}])
+
+def line(values: int = 0) -> Spec:
+    """A picture whose specification grows with the number of its values, and whose SVG is as large."""
+    rows = [{"x": i, "y": i * 7919 % 101} for i in range(values)]
+    encoding = {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}}
+    return spec([{"data": {"values": rows}, "mark": "line", "encoding": encoding}])
 
 
 def test_a_wrong_specification_is_an_error_and_the_next_picture_is_drawn() -> None:
     engine = vega.Engine()
-    with pytest.raises(ValueError, match="Vega"):
-        engine.draw({"mark": 7})
-    assert engine.draw(LINE).startswith("<svg")
+    wrong, right = engine.draw({"mark": 7}), engine.draw(line())
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Vega"):
+            wrong.svg()
+    assert right.svg().startswith("<svg")
+    engine.close()
+
+
+def test_pictures_asked_for_ahead_come_in_their_order_however_large_they_are() -> None:
+    """More than the pipes hold, both ways: nobody waits for somebody who waits."""
+    engine = vega.Engine()
+    asked = [engine.draw(line(values)) for values in (3000, 0, 5000, 8000)]
+    sizes = [len(one.svg()) for one in asked]
+    assert sizes[1] < 10_000 < 30_000 < sizes[0] < sizes[2] < sizes[3]
+    assert engine.waiting == 0
     engine.close()
 
 
 def test_an_engine_that_was_killed_is_said_and_replaced() -> None:
-    vega.engine.cache_clear()
-    first = vega.engine()
+    vega.start()
+    first = vega._engines[0]
+    waiting = first.draw(line(3000))
     first._process.kill()
-    first._process.wait()
     with pytest.raises(OutputError, match="chart engine ended"):
-        first.draw(LINE)
-    assert vega.engine() is not first
-    assert vega.engine().draw(LINE).startswith("<svg")
+        waiting.svg()
+    with pytest.raises(OutputError, match="chart engine ended"):
+        first.draw(line()).svg()
+    assert vega.draw(line()).svg().startswith("<svg")
+    assert first not in vega._engines
+
+
+def test_there_are_no_more_engines_than_processors() -> None:
+    vega.start(1000)
+    assert len(vega._engines) == (os.cpu_count() or 1)
+    for engine in vega._engines[1:]:
+        engine.close()

@@ -1,0 +1,58 @@
+"""The reference target, of whose requests the benchmark decides one by one whether they are traced.
+
+The header X-Trace says how: 1 through the middleware, 0 past it, and - past it with the hooks taken out. /trace-threads
+tells the CPU time of the trace's own threads so far, in nanoseconds. Settings come from the environment, as for
+`python -m dbperf.phase3`; TRACES names the folder for the trace files.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from dbperf.trace import hooks
+from dbperf.trace.middleware import TraceMiddleware
+
+hooks.install()  # before the application's own imports, as `dbperf.trace.asgi` does it
+
+from dbperf.phase3.app import application  # noqa: E402
+
+
+def threads_ns() -> int:
+    """As proc(5), schedstat, has it."""
+    ids = [t.native_id for t in threading.enumerate() if t.name.startswith("dbperf-trace")]
+    return sum(int(Path(f"/proc/self/task/{i}/schedstat").read_text().split()[0]) for i in ids)
+
+
+class InTurn:
+    """An application with its traced self beside it."""
+
+    def __init__(self, app: Any) -> None:
+        self.plain = app
+        self.traced = TraceMiddleware(app, os.environ["TRACES"], name="trace_server")
+        self.hooked = True
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope.get("path") == "/trace-threads":
+            body = str(threads_ns()).encode()
+            length = [(b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": length})
+            await send({"type": "http.response.body", "body": body})
+            return
+        mode = dict(scope["headers"]).get(b"x-trace", b"1") if scope["type"] == "http" else b"1"
+        if (mode != b"-") != self.hooked:
+            self.hooked = not self.hooked
+            # As many changes of the classes either way: each makes CPython forget what it knew of them.
+            hooks.uninstall()
+            hooks.install()
+            if not self.hooked:
+                hooks.uninstall()
+        await (self.traced if mode == b"1" else self.plain)(scope, receive, send)
+
+
+uvicorn.run(InTurn(application()), host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_level="warning")
