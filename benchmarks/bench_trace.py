@@ -6,9 +6,9 @@ program, and the machine's drift, meets both alike. Each four requests give a ra
 logarithms per process, and Student's t over the processes.
 
 Two things this leaves out are measured apart. The threads of the trace (its writer, and the one that watches the
-loop) take from both kinds of request: their processor time per traced request is added. Hooks that wait for a request
-to be traced are there for the plain ones as well: `--idle` takes them out and puts them in by blocks of requests, and
-tells what a process pays that has them and traces nothing. `--json` for machines.
+loop) take from both kinds of request: the processor time of the one per traced request, and of the other, are added.
+Hooks that wait for a request to be traced are there for the plain ones as well: `--idle` takes them out and puts them
+in by blocks of requests, and tells what a process pays that has them and traces nothing. `--json` for machines.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ class Client:
         self.writer.close()
         await self.writer.wait_closed()
 
-    async def threads_s(self) -> float:
-        """CPU time of the trace's own threads so far."""
+    async def threads_s(self) -> tuple[float, float]:
+        """CPU time so far of the thread that writes traces, and of the one that watches the loop."""
         await self.get("/trace-threads", "1")
-        return int(self.body) / 1e9
+        used = json.loads(self.body)
+        return used.get("dbperf-trace-writer", 0) / 1e9, used.get("dbperf-trace-loop", 0) / 1e9
 
     async def get(self, path: str, mode: str) -> float:
         """Seconds that the answer took, which is in `body` then."""
@@ -120,11 +121,12 @@ async def one_process(dsn: str, paths: tuple[str, ...], seconds: float, *, idle:
             found = {}
             async with Client(port) as client:
                 for path in paths:
-                    before = await client.threads_s()
+                    before, started = await client.threads_s(), time.perf_counter()
                     figures = await (by_blocks if idle else in_turn)(client, path, seconds)
-                    threads_s = await client.threads_s() - before
-                    share = threads_s / figures["traced"] / figures["request_s"] if figures["traced"] else 0.0
-                    found[path] = {**figures, "threads": share}
+                    elapsed_s = time.perf_counter() - started
+                    writer_s, watch_s = (b - a for a, b in zip(before, await client.threads_s(), strict=True))
+                    share = writer_s / figures["traced"] / figures["request_s"] if figures["traced"] else 0.0
+                    found[path] = {**figures, "threads": share + watch_s / elapsed_s, "watch": watch_s / elapsed_s}
             return found
         finally:
             server.terminate()

@@ -1,12 +1,13 @@
 """The reference target, of whose requests the benchmark decides one by one whether they are traced.
 
 The header X-Trace says how: 1 through the middleware, 0 past it, and - past it with the hooks taken out. /trace-threads
-tells the CPU time of the trace's own threads so far, in nanoseconds. Settings come from the environment, as for
+tells the CPU time of the trace's own threads so far, in nanoseconds by name. Settings come from the environment, as for
 `python -m dbperf.phase3`; TRACES names the folder for the trace files.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -23,10 +24,10 @@ hooks.install()  # before the application's own imports, as `dbperf.trace.asgi` 
 from dbperf.phase3.app import application  # noqa: E402
 
 
-def threads_ns() -> int:
+def threads_ns() -> dict[str, int]:
     """As proc(5), schedstat, has it."""
-    ids = [t.native_id for t in threading.enumerate() if t.name.startswith("dbperf-trace")]
-    return sum(int(Path(f"/proc/self/task/{i}/schedstat").read_text().split()[0]) for i in ids)
+    ours = [t for t in threading.enumerate() if t.name.startswith("dbperf-trace")]
+    return {t.name: int(Path(f"/proc/self/task/{t.native_id}/schedstat").read_text().split()[0]) for t in ours}
 
 
 class InTurn:
@@ -39,7 +40,7 @@ class InTurn:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope.get("path") == "/trace-threads":
-            body = str(threads_ns()).encode()
+            body = json.dumps(threads_ns()).encode()
             length = [(b"content-length", str(len(body)).encode())]
             await send({"type": "http.response.start", "status": 200, "headers": length})
             await send({"type": "http.response.body", "body": body})
