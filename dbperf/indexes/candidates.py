@@ -25,6 +25,7 @@ _BRIN_PAGES = 1000
 _PER_TABLE_USE = 60
 _JOINS_MOST = 4
 _PARTIAL_VALUES = 50
+_IN_ORDER, _IN_ORDER_MOST = 0.9, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,8 @@ class _Maker:
                 yield from ([*fixed, *keys], keys)
         yield from ([one, two] for one in ranges for two in ranges if one != two)
         yield from ([last] for last in ranges)
+        if not self.use.conditions and not self.use.all_columns:
+            yield from self.narrow_copies()
 
     def join_sequences(
         self, equal: list[IndexKey], fixed: list[IndexKey], ranges: list[IndexKey]
@@ -112,6 +115,17 @@ class _Maker:
         if len(joins) <= _JOINS_MOST:
             for width in range(2, self.options.max_width + 1):
                 yield from map(list, itertools.permutations(joins, width))
+
+    def narrow_copies(self) -> Iterator[list[IndexKey]]:
+        """For a statement that reads few columns of all rows: these, behind a column that follows the order of the
+        rows in the table. An index-only scan then comes to the pages that are not all visible in their own order."""
+        led = {i.keys[0] for i in self.use.relation.indexes}
+        in_order = [c for c in self.columns.values() if _correlation(c) > _IN_ORDER and c.name not in led]
+        for column in sorted(in_order, key=_correlation, reverse=True)[:_IN_ORDER_MOST]:
+            names = dict.fromkeys([column.name, *sorted(self.use.columns)])
+            keys = [self.key(Key(text=name, is_column=True)) for name in names]
+            if all(keys) and len(keys) <= self.options.max_width:
+                yield [k for k in keys if k]
 
     def keys(self, *kinds: str) -> list[IndexKey]:
         found: dict[str, IndexKey] = {}
@@ -210,7 +224,7 @@ class _Maker:
             if not c.key.is_column:
                 continue
             column = self.columns[c.key.text]
-            if c.kind == "range" and _correlation(column) > 0.9 and relation.pages >= _BRIN_PAGES:
+            if c.kind == "range" and _correlation(column) > _IN_ORDER and relation.pages >= _BRIN_PAGES:
                 yield self.single(IndexKey(column=column.name), "brin")
             elif c.kind == "contains":
                 yield from self.containment(c, column)

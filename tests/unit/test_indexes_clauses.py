@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from dbperf.indexes.candidates import Options, candidates, covers, merged, redundant, simpler
@@ -155,6 +156,29 @@ def test_candidates() -> None:
     assert not any("WHERE" in s for s in made("SELECT id FROM a WHERE y = 'k' AND x = 1", partial=False))
     # A predicate on a column of many values would serve one statement only.
     assert not any("WHERE" in s for s in made("SELECT id FROM a WHERE x = 17 AND z > $1"))
+
+
+def test_few_columns_of_all_rows_are_offered_in_the_order_of_the_table() -> None:
+    """An index-only scan in that order comes to each page of the table once."""
+    logs = table(
+        "logs",
+        [
+            column("id", 1, correlation=1.0), column("at", 2, correlation=-0.99), column("who", 3),
+            column("what", 4, correlation=0.5),
+        ],
+        [index("logs_pkey", ["id"], unique=True)],
+    )  # fmt: skip
+    resolver = Resolver(msgspec.structs.replace(CATALOG, relations=[logs]))
+
+    def offered(sql: str, **options: int) -> list[str]:
+        return [keys(s) for s in candidates(resolver.read(sql).tables[0], Options(**options))]  # type: ignore[arg-type]
+
+    assert "at,who" in offered("SELECT who, count(*) FROM logs GROUP BY who")
+    assert "at,what,who" in offered("SELECT who, max(what) FROM logs GROUP BY who")
+    assert not any(s.startswith("at") for s in offered("SELECT who, max(what) FROM logs GROUP BY who", max_width=2))
+    assert not any(s.startswith("id") for s in offered("SELECT who, count(*) FROM logs GROUP BY who"))
+    assert "at,who" not in offered("SELECT who, count(*) FROM logs WHERE what = 1 GROUP BY who")
+    assert not any(s.startswith("at") for s in offered("SELECT * FROM logs"))
 
 
 def test_covering_by_an_existing_index() -> None:
