@@ -22,15 +22,17 @@ from dbperf.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DbperfError, In
 
 
 @contextmanager
-def _reader_may_go() -> Iterator[None]:
-    """A reader of our output (head, less) that has gone is not an error. Typer would exit with 1, which says that a
-    service level was missed."""
+def _ending_well() -> Iterator[None]:
+    """Ctrl-C is told in one line; a reader of our output (head, less) that has gone is not an error. Typer would exit
+    without a word, or with 1, which says that a service level was missed."""
     try:
         yield
     except BrokenPipeError:
         # Python would complain when flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_OK) from None
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted") from None
 
 
 def command_named(name: str) -> Any:
@@ -76,11 +78,11 @@ class LazyGroup(TyperGroup):
         sys.exit(code if isinstance(code, int) else EXIT_OK)
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
-        with _reader_may_go():
+        with _ending_well():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        with _reader_may_go():
+        with _ending_well():
             return super().invoke(ctx)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature

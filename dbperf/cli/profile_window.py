@@ -26,9 +26,9 @@ async def run_window(profiler: Profiler, *, limit_s: float | None, command: str 
         ConnectError, CapabilityError: the window could not be opened.
     """
     stopping = asyncio.Event()
+    profiler.command = command
+    await profiler.start()  # Ctrl-C cancels this: a server may let one wait, and nothing is measured yet
     with _interruptions(stopping):
-        profiler.command = command
-        await profiler.start()
         child: Child | None = None
         try:
             if command is not None:

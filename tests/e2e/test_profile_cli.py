@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,20 @@ def test_a_command_that_hangs_is_stopped(ready: Database) -> None:
     assert done.returncode == 3
     assert "did not end in time" in done.stderr
     assert json.loads(done.stdout)["ended"] == "time limit"
+
+
+def test_ctrl_c_before_anything_was_measured_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, and never answers
+        dsn = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dbperf", "profile", "--dsn", dsn], stderr=subprocess.PIPE, text=True
+        )
+        connection, _ = silent.accept()
+        connection.recv(1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        connection.close()
+    assert (process.returncode, err) == (130, "dbperf: interrupted\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
