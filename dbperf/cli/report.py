@@ -81,7 +81,7 @@ def report(
     from dbperf import vega
 
     if format_ in (None, Format.html):
-        vega.start(2)  # they start while the rest is imported
+        vega.start()  # it starts while the rest is imported
     from dbperf.records.base import write_atomic
     from dbperf.records.rundir import RunDirectory
     from dbperf.report import write_report

@@ -100,7 +100,7 @@ class _Maker:
                 yield from ([*fixed, *keys], keys)
         yield from ([one, two] for one in ranges for two in ranges if one != two)
         yield from ([last] for last in ranges)
-        if not self.use.conditions and not self.use.all_columns:
+        if self.use.groups and not self.use.conditions and not self.use.all_columns:
             yield from self.narrow_copies()
 
     def join_sequences(
@@ -117,8 +117,8 @@ class _Maker:
                 yield from map(list, itertools.permutations(joins, width))
 
     def narrow_copies(self) -> Iterator[list[IndexKey]]:
-        """For a statement that reads few columns of all rows: these, behind a column that follows the order of the
-        rows in the table. An index-only scan then comes to the pages that are not all visible in their own order."""
+        """For a statement that groups all rows and reads few columns of them: these, behind a column that follows the
+        order of the rows in the table. An index-only scan then comes to pages that are not all visible in turn."""
         led = {i.keys[0] for i in self.use.relation.indexes}
         in_order = [c for c in self.columns.values() if _correlation(c) > _IN_ORDER and c.name not in led]
         for column in sorted(in_order, key=_correlation, reverse=True)[:_IN_ORDER_MOST]:

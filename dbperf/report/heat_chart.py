@@ -56,17 +56,20 @@ def heat_spec(e: EndpointReport) -> Spec:
     y_scale = {"type": "log", "domain": [low, high], "nice": False}
     most = max(n for c in e.heat for n in c.counts)
     cells: dict[float, list[Spec]] = {shade: [] for shade in SHADES}
+    last: dict[tuple[float, float, float], Spec] = {}
     for column in e.heat:
         for i, n in enumerate(column.counts):
             if n:
-                cells[SHADES[min(int(math.sqrt(n / most) * len(SHADES)), len(SHADES) - 1)]].append(
-                    {
-                        "a": column.at_s,
-                        "b": min(column.at_s + column.seconds, end),
-                        "low": column.edges_ms[i],
-                        "high": column.edges_ms[i + 1],
-                    }
-                )
+                shade = SHADES[min(int(math.sqrt(n / most) * len(SHADES)), len(SHADES) - 1)]
+                low_ms, high_ms = column.edges_ms[i], column.edges_ms[i + 1]
+                before = last.get((shade, low_ms, high_ms))
+                until = min(column.at_s + column.seconds, end)
+                if before is not None and before["b"] == column.at_s:
+                    before["b"] = until  # one cell for several: Vega takes its time for each
+                    continue
+                cell = {"a": column.at_s, "b": until, "low": low_ms, "high": high_ms}
+                cells[shade].append(cell)
+                last[shade, low_ms, high_ms] = cell
     axes: Spec = {
         "x": quantitative("a", scale=x_scale, axis=axis_x_seconds()),
         "x2": {"field": "b"},

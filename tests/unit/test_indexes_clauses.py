@@ -158,7 +158,7 @@ def test_candidates() -> None:
     assert not any("WHERE" in s for s in made("SELECT id FROM a WHERE x = 17 AND z > $1"))
 
 
-def test_few_columns_of_all_rows_are_offered_in_the_order_of_the_table() -> None:
+def test_few_columns_of_groups_of_all_rows_are_offered_in_the_order_of_the_table() -> None:
     """An index-only scan in that order comes to each page of the table once."""
     logs = table(
         "logs",
@@ -178,7 +178,7 @@ def test_few_columns_of_all_rows_are_offered_in_the_order_of_the_table() -> None
     assert not any(s.startswith("at") for s in offered("SELECT who, max(what) FROM logs GROUP BY who", max_width=2))
     assert not any(s.startswith("id") for s in offered("SELECT who, count(*) FROM logs GROUP BY who"))
     assert "at,who" not in offered("SELECT who, count(*) FROM logs WHERE what = 1 GROUP BY who")
-    assert not any(s.startswith("at") for s in offered("SELECT * FROM logs"))
+    assert not any(s.startswith("at") for s in offered("SELECT who, what FROM logs WHERE who <> 3"))
 
 
 def test_covering_by_an_existing_index() -> None:
