@@ -1,20 +1,20 @@
-"""Vega draws charts: vl-convert's V8, in processes of their own.
+"""Vega draws charts: vl-convert's V8, in a process of its own.
 
 V8 takes 0.7 s to start on a slow machine and holds the interpreter's lock meanwhile; beside this process it starts
-while dbperf imports what it needs and reads a run. Pictures are asked for ahead and drawn while this process goes on;
-for many of them a second engine takes its share. An engine ends with this process: at the end of its input.
+while dbperf imports what it needs and reads a run. Pictures are asked for ahead and drawn while this process goes on.
+It ends with this process: at the end of its input.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
-import os
 import subprocess
 import sys
 import threading
 from collections import deque
 from contextlib import suppress
+from functools import cache
 from queue import SimpleQueue
 from typing import Any
 
@@ -80,11 +80,6 @@ class Engine:
         self._reader.start()
         atexit.register(self.close)
 
-    @property
-    def waiting(self) -> int:
-        """Pictures that it still has to draw."""
-        return len(self._asked)
-
     def draw(self, specification: dict[str, Any]) -> Drawing:
         """Begins to draw a Vega-Lite specification."""
         drawing, line = Drawing(), json.dumps(specification).encode() + b"\n"
@@ -103,7 +98,7 @@ class Engine:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._asked.popleft()._answer.put(json.loads(line))
-        self.ended = True  # before the lock is asked for: a picture that is asked for from now on gets another engine
+        self.ended = True
         with self._lock:
             while self._asked:
                 self._asked.popleft()._answer.put(None)
@@ -120,19 +115,22 @@ class Engine:
         self._process.stdout.close()
 
 
-_engines: list[Engine] = []
 _starting = threading.Lock()
 
 
-def start(engines: int = 1) -> None:
-    """Starts so many engines, at most one per processor, and does not wait; those that run already count."""
+@cache
+def _engine() -> Engine:
+    return Engine()
+
+
+def start() -> Engine:
+    """This process's engine, a new one where there is none or it has ended. Does not wait until it is ready."""
     with _starting:
-        _engines[:] = [engine for engine in _engines if not engine.ended]
-        while len(_engines) < max(1, min(engines, os.cpu_count() or 1)):
-            _engines.append(Engine())
+        if _engine().ended:
+            _engine.cache_clear()
+        return _engine()
 
 
 def draw(specification: dict[str, Any]) -> Drawing:
-    """Begins to draw a Vega-Lite specification, with the engine that has least to do."""
-    start()
-    return min(_engines, key=lambda engine: engine.waiting).draw(specification)
+    """Begins to draw a Vega-Lite specification."""
+    return start().draw(specification)

@@ -167,11 +167,14 @@ def _throughput(load: Load, stage: StageLoad, e: EndpointLoad, limit_per_s: floa
     if low is None or high is None:
         verdict, reason = "cant_tell", "too few seconds for an interval"
     elif low >= limit_per_s:
-        verdict, reason = "pass", f"{observed:.1f} requests/s"
+        verdict, reason = "pass", f"{format_count(observed)} requests/s"
     elif high < limit_per_s:
-        verdict, reason = "fail", f"{observed:.1f} requests/s"
+        verdict, reason = "fail", f"{format_count(observed)} requests/s"
     else:
-        verdict, reason = "cant_tell", f"{observed:.1f} requests/s is too close to {limit_per_s:g}"
+        verdict, reason = (
+            "cant_tell",
+            f"{format_count(observed)} requests/s is too close to {format_count(limit_per_s)}",
+        )
     if verdict == "fail" and load.generator.saturated:
         verdict, reason = "cant_tell", f"the load generator was the bottleneck: {load.generator.reason}"
     return LevelVerdict(

@@ -32,6 +32,7 @@ from dbperf.records.rundir import RunDirectory
 from dbperf.records.statements import Statement, Statements, Validity, Window
 from dbperf.records.verdicts import LevelVerdict, Verdict, Verdicts
 from dbperf.stats.hdr import Latencies
+from dbperf.units import format_count
 from tests.support import sample_evidence, sample_proof
 
 START = datetime(2025, 3, 14, 9, 26, 53, tzinfo=UTC)
@@ -627,7 +628,7 @@ def _verdicts(load: Load, bad: str) -> Verdicts:
             ci_low=stage.requests_per_s * 0.97,
             ci_high=stage.requests_per_s * 1.03,
             verdict="pass" if stage.requests_per_s > 103 else "fail",
-            reason=f"{stage.requests_per_s:.1f} requests/s",
+            reason=f"{format_count(stage.requests_per_s)} requests/s",
         )
     )
     overall: Verdict = "fail" if any(v.verdict == "fail" for v in levels) else "cant_tell"
