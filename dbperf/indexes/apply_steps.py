@@ -136,11 +136,11 @@ class Applier:
                 await self._finish(run)
                 return
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as e:
-                await self._clean_up(run.step)
+                left = await self._clean_up(run.step)
                 why = await self._in_the_way(run.step, e)
                 if time.monotonic() + pause_s > deadline:
                     raise _FailedError(
-                        f"gave up after {format_seconds(self.options.wait_s)} and {run.tries} tries: {why}",
+                        f"gave up after {format_seconds(self.options.wait_s)} and {run.tries} tries: {why}{left}",
                         hint="run the same command again later, or with a longer --wait",
                     ) from e
                 self.on_event(f"{why}; next try in {format_seconds(pause_s)}")
@@ -236,7 +236,8 @@ class Applier:
         if step.kind != "create":
             return ""
         try:
-            await self._remove(step, time.monotonic() + _CLEAN_UP_S)
+            # What held up the build mostly holds up this as well: the user's patience counts for both.
+            await self._remove(step, time.monotonic() + min(_CLEAN_UP_S, self.options.wait_s))
         except (asyncpg.PostgresError, *_LOST):
             return f"; {step.where} is left invalid, and the next run removes it"
         return ""

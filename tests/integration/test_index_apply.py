@@ -102,6 +102,7 @@ async def test_an_old_transaction_is_noted_and_waited_for(db: Database, tmp_path
         await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; UPDATE orders SET note = note WHERE id = 1")
         gave_up = await apply(folder(tmp_path), db.dsn, options=ApplyOptions(wait_s=1))
         assert not gave_up.complete
+        assert "is left invalid, and the next run removes it" in str(gave_up.error)
         task = asyncio.create_task(apply(folder(tmp_path), db.dsn))
         await asyncio.sleep(1.0)
         assert not task.done()

@@ -74,8 +74,8 @@ def _catalog(*columns: Column) -> Catalog:
         columns=list(columns),
     )  # fmt: skip
     return Catalog(
-        source="x", database="d", server_version="18", server_version_num=180000, read_at=datetime(2026, 1, 2, tzinfo=UTC), read_s=0,
-        settings={}, search_path="public", relations=[relation],
+        source="x", database="d", server_version="18", server_version_num=180000,
+        read_at=datetime(2026, 1, 2, tzinfo=UTC), read_s=0, settings={}, search_path="public", relations=[relation],
         workload=[WorkloadStatement(id="1", text="SELECT * FROM t WHERE name = 'Kim Secret' AND n > 4711471147")],
     )  # fmt: skip
 
