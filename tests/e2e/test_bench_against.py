@@ -21,7 +21,7 @@ from tests.support.cli import dbperf, environment, left_behind, started, warm_ca
 from tests.support.revisions import git, repository, slow_down_analyze
 
 ANALYZE, HEALTH = "POST /reflection/analyze", "GET /reflection/health"
-SLEEP_S = 0.1
+SLEEP_S = 0.05
 SURE = Rules(services=[], overrides={}, alpha=1e-6)
 
 
