@@ -97,6 +97,8 @@ class Engine:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
+            if not line.endswith(b"\n"):
+                break  # killed in the middle of an answer
             self._asked.popleft()._answer.put(json.loads(line))
         self.ended = True
         with self._lock:

@@ -45,3 +45,13 @@ def test_an_engine_that_was_killed_is_said_and_replaced() -> None:
         first.draw(line()).svg()
     assert vega.draw(line()).svg().startswith("<svg")
     assert vega.start() is not first
+
+
+def test_an_engine_that_ends_in_the_middle_of_an_answer_lets_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = "import sys; sys.stdin.readline(); print('{\"svg\": \"<svg', end='', flush=True)"
+    monkeypatch.setattr(vega, "_PROGRAM", half)
+    engine = vega.Engine()
+    for drawing in (engine.draw(line()), engine.draw(line())):
+        with pytest.raises(OutputError, match="chart engine ended"):
+            drawing.svg()
+    engine.close()
