@@ -3,7 +3,8 @@
 One pgbench and one `dbperf profile` run all the time; the latter is stopped and continued (SIGSTOP, SIGCONT) in slices
 of a fifth of a second, in the order ABBA, so that the machine's drift meets both alike. pgbench's own log says how many
 transactions ended in each slice. Each ABBA gives one ratio; told is the trimmed mean of their logarithms, a fifth left
-out at each end (what else the machine does hits single groups), with Yuen's interval (Biometrika 61, 1974). Half of the
+out at each end (what else the machine does hits single groups), and behind it the plain mean, which has the rare looks
+at the statistics in full and a wider interval. Half of the
 time dbperf stands still, so what it does by the clock (a look at the statistics every 10 s, at all connections every
 second) is due half as often here, and as a sample is taken at the very start of each slice the rate is a little lower:
 in the time that counts all is as often as by default. The server and pgbench have one
@@ -29,7 +30,6 @@ import math
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -44,15 +44,16 @@ import msgspec
 import numpy as np
 import psutil
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import dbperf
+from benchmarks.intervals import interval, trimmed
 from dbperf.postgres import activity, embedded
 from dbperf.postgres.profile import INTERIM_S
-from dbperf.stats.distributions import t_quantile
 
 SLICE_S = 0.2
 """As short as two samples and the clock of /proc allow: the machine's speed drifts by the second."""
 GROUPS = 250
-TRIMMED = 0.2
 MEMORY = Path("/dev/shm")
 CLIENTS = 4
 AGREEMENTS = 20
@@ -275,28 +276,16 @@ def together(keep: Path, workload: str, by_time: list[float], by_cpu: list[float
     return sides["by_time"], sides["by_cpu"]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and half of its 95 % interval (Student's t)."""
-    half = t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values), half
-
-
-def trimmed(values: Sequence[float]) -> tuple[float, float]:
-    """The trimmed mean, and half of its 95 % interval, from the winsorised variance."""
-    ordered = np.sort(values)
-    cut = int(TRIMMED * len(ordered))
-    middle = ordered[cut : len(ordered) - cut]
-    deviation = float(np.std(np.clip(ordered, middle[0], middle[-1]), ddof=1))
-    half = t_quantile(0.975, len(middle) - 1) * deviation / (len(middle) / len(ordered) * math.sqrt(len(ordered)))
-    return float(middle.mean()), half
-
-
 def told_ratio(logs: list[float]) -> str:
     """The ratio with its interval, and what that says of a loss of 1 %."""
     mean, half = trimmed(logs)
     low, high = math.exp(mean - half), math.exp(mean + half)
     verdict = "below 1 %" if low > 0.99 else "1 % or more" if high < 0.99 else "can't tell"
-    return f"{math.exp(mean):.4f} (95 %: {low:.4f} to {high:.4f}); loss: {verdict}"
+    plain, wide = interval(logs)
+    return (
+        f"{math.exp(mean):.4f} (95 %: {low:.4f} to {high:.4f}); loss: {verdict}"
+        f" (plain mean {math.exp(plain):.4f}, {math.exp(plain - wide):.4f} to {math.exp(plain + wide):.4f})"
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 One process serves the reference target; a header says of each request whether it goes through the middleware. Traced
 and plain ones take turns (ABBA) over one connection, so that everything that differs between two processes of one
 program, and the machine's drift, meets both alike. Each four requests give a ratio; told is the trimmed mean of their
-logarithms per process, and Student's t over the processes.
+logarithms per process, and Student's t over the processes; and the same for the times of all requests, where single
+ones that something held up weigh more.
 
 Two things this leaves out are measured apart. The threads of the trace (its writer, and the one that watches the
 loop) take from both kinds of request: the processor time of the one per traced request, and of the other, are added.
@@ -25,17 +26,16 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench_profile import interval, trimmed  # noqa: E402 - the checkout's own modules
+from benchmarks.intervals import interval, trimmed
+from dbperf.phase3.launch import wait_until_healthy
+from dbperf.phase3.seed import seed
+from dbperf.phase3.settings import Settings
+from dbperf.processes import free_port
+from tests.support.pgserver import PgServer, bindir_18
 
-from dbperf.phase3.launch import wait_until_healthy  # noqa: E402
-from dbperf.phase3.seed import seed  # noqa: E402
-from dbperf.phase3.settings import Settings  # noqa: E402
-from dbperf.processes import free_port  # noqa: E402
-from tests.support.pgserver import PgServer, bindir_18  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[1]
 ENDPOINTS = ("/openapi.json", "/reflection/health", "/consolidation/summary", "/taxonomy/v1/tree")
 """The first asks the database nothing; the second is the fastest of the API."""
 FASTEST = ENDPOINTS[1]
@@ -77,20 +77,24 @@ class Client:
 
 
 async def in_turn(client: Client, path: str, seconds: float) -> dict[str, float]:
-    """The logarithm of a traced request's time over a plain one's, and a plain one's time."""
+    """The logarithm of a traced request's time over a plain one's (trimmed, and of all of them), and a plain one's
+    time."""
     for _ in range(WARM_UP):
         await client.get(path, "0")
         await client.get(path, "1")
     logs: list[float] = []
     plain = []
+    total = {"0": 0.0, "1": 0.0}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         took = {"0": 0.0, "1": 0.0}
         for mode in "0110" if len(logs) % 2 else "1001":
             took[mode] += await client.get(path, mode)
         logs.append(math.log(took["1"] / took["0"]))
+        total = {mode: total[mode] + took[mode] for mode in total}
         plain.append(took["0"] / 2)
-    return {"log": trimmed(logs)[0], "request_s": statistics.median(plain), "traced": 2.0 * len(logs)}
+    all_of = math.log(total["1"] / total["0"])
+    return {"log": trimmed(logs)[0], "all": all_of, "request_s": statistics.median(plain), "traced": 2.0 * len(logs)}
 
 
 async def by_blocks(client: Client, path: str, seconds: float) -> dict[str, float]:
@@ -106,7 +110,8 @@ async def by_blocks(client: Client, path: str, seconds: float) -> dict[str, floa
             took[mode] += [await client.get(path, mode) for _ in range(BLOCK)]
         logs.append(math.log(trimmed(took["0"])[0] / trimmed(took["-"])[0]))
         plain.append(statistics.median(took["-"]))
-    return {"log": trimmed(logs)[0], "request_s": statistics.median(plain), "traced": 0.0}
+    mean = trimmed(logs)[0]
+    return {"log": mean, "all": mean, "request_s": statistics.median(plain), "traced": 0.0}
 
 
 async def one_process(dsn: str, paths: tuple[str, ...], seconds: float, *, idle: bool) -> dict[str, dict[str, float]]:
@@ -156,15 +161,19 @@ def main() -> None:
         mean, half = interval([process[path]["log"] for process in found])
         threads = statistics.fmean(process[path]["threads"] for process in found)
         low, added, high = (math.exp(x) - 1 + threads for x in (mean - half, mean, mean + half))
+        mean, half = interval([process[path]["all"] for process in found])
+        all_low, all_added, all_high = (math.exp(x) - 1 + threads for x in (mean - half, mean, mean + half))
         request_s = statistics.median(process[path]["request_s"] for process in found)
         results[path] = {
             "request_ms": 1000 * request_s, "added_share": added, "ci_low": low, "ci_high": high,
             "threads_share": threads, "processes": len(found),
+            "all_added_share": all_added, "all_ci_low": all_low, "all_ci_high": all_high,
         }  # fmt: skip
         if not given.json:
             print(
                 f"{path:<22} {1000 * request_s:6.2f} ms   {100 * added:+5.2f} %"
                 f" (95 %: {100 * low:+.2f} to {100 * high:+.2f}; {100 * threads:.2f} of it the trace's threads)"
+                f"   all requests {100 * all_added:+5.2f} % ({100 * all_low:+.2f} to {100 * all_high:+.2f})"
             )
     if given.json:
         print(json.dumps(results, indent=2))

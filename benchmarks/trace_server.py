@@ -19,10 +19,6 @@ import uvicorn
 from dbperf.trace import hooks
 from dbperf.trace.middleware import TraceMiddleware
 
-hooks.install()  # before the application's own imports, as `dbperf.trace.asgi` does it
-
-from dbperf.phase3.app import application  # noqa: E402
-
 
 def threads_ns() -> dict[str, int]:
     """As proc(5), schedstat, has it."""
@@ -56,4 +52,12 @@ class InTurn:
         await (self.traced if mode == b"1" else self.plain)(scope, receive, send)
 
 
-uvicorn.run(InTurn(application()), host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_level="warning")
+def main() -> None:
+    """Serves on the port that it is given."""
+    hooks.install()  # before the application's own imports, as `dbperf.trace.asgi` does it
+    from dbperf.phase3.app import application
+
+    uvicorn.run(InTurn(application()), host="127.0.0.1", port=int(sys.argv[1]), access_log=False, log_level="warning")
+
+
+main()
