@@ -39,7 +39,8 @@ async def apply(
         StatementError: the file holds something that is no index change.
         ServerError: something makes the changes impossible; nothing was changed.
         ConnectError: no connection.
-        asyncio.CancelledError: cancelled; what was being built is removed as far as that is possible in 15 s.
+        asyncio.CancelledError: cancelled; what was being built is removed as far as that is possible in 15 s,
+            or in `wait_s` where that is less.
     """
     name = "down.sql" if down else "up.sql"
     options, say = options or ApplyOptions(), on_event or (lambda _: None)

@@ -164,17 +164,15 @@ def _errors(stage: StageLoad, e: EndpointLoad, limit: float) -> LevelVerdict:
 def _throughput(load: Load, stage: StageLoad, e: EndpointLoad, limit_per_s: float) -> LevelVerdict:
     low, high = e.requests_per_s_ci or (None, None)
     observed = e.requests_per_s
+    rate = f"{format_count(observed)} requests/s"
     if low is None or high is None:
         verdict, reason = "cant_tell", "too few seconds for an interval"
     elif low >= limit_per_s:
-        verdict, reason = "pass", f"{format_count(observed)} requests/s"
+        verdict, reason = "pass", rate
     elif high < limit_per_s:
-        verdict, reason = "fail", f"{format_count(observed)} requests/s"
+        verdict, reason = "fail", rate
     else:
-        verdict, reason = (
-            "cant_tell",
-            f"{format_count(observed)} requests/s is too close to {format_count(limit_per_s)}",
-        )
+        verdict, reason = "cant_tell", f"{rate} is too close to {format_count(limit_per_s)}"
     if verdict == "fail" and load.generator.saturated:
         verdict, reason = "cant_tell", f"the load generator was the bottleneck: {load.generator.reason}"
     return LevelVerdict(

@@ -170,8 +170,8 @@ def test_few_columns_of_groups_of_all_rows_are_offered_in_the_order_of_the_table
     )  # fmt: skip
     resolver = Resolver(msgspec.structs.replace(CATALOG, relations=[logs]))
 
-    def offered(sql: str, **options: int) -> list[str]:
-        return [keys(s) for s in candidates(resolver.read(sql).tables[0], Options(**options))]  # type: ignore[arg-type]
+    def offered(sql: str, max_width: int = 3) -> list[str]:
+        return [keys(s) for s in candidates(resolver.read(sql).tables[0], Options(max_width=max_width))]
 
     assert "at,who" in offered("SELECT who, count(*) FROM logs GROUP BY who")
     assert "at,what,who" in offered("SELECT who, max(what) FROM logs GROUP BY who")
