@@ -19,16 +19,14 @@ from dbperf.records.rundir import RunDirectory
 from dbperf.records.statements import Statements
 from dbperf.records.waits import Waits
 from tests.conftest import Database
+from tests.support import cli
 from tests.support.pgserver import PgServer
 from tests.support.waiting import eventually
 
 
 def dbperf(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "DBPERF"))}
-    return subprocess.run(
-        [sys.executable, "-m", "dbperf", "profile", *args],
-        capture_output=True, text=True, check=False, env={**kept, **env}, timeout=300,
-    )  # fmt: skip
+    return cli.dbperf("profile", *args, env={**kept, **env}, timeout=300)
 
 
 def psql(db: Database, sql: str) -> str:

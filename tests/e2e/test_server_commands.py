@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import psutil
 import pytest
 
 from tests.conftest import Database
+from tests.support import cli
 from tests.support.accounts import ordinary_user
 from tests.support.waiting import gone
 
@@ -31,10 +31,7 @@ def home() -> Iterator[Path]:
 
 def dbperf(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "XDG", "DBPERF"))}
-    return subprocess.run(
-        [sys.executable, *DBPERF, *args],
-        capture_output=True, text=True, check=False, env={**kept, "HOME": str(home), **env}, timeout=300,
-    )  # fmt: skip
+    return cli.dbperf(*args, env={**kept, "HOME": str(home), **env}, timeout=300)
 
 
 def test_up_status_doctor_down(home: Path) -> None:

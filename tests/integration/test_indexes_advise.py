@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -32,7 +30,7 @@ from dbperf.records.advice import Advice, IndexKey, IndexSpec
 from dbperf.records.base import parse_document
 from dbperf.records.shadow import Catalog, WorkloadStatement
 from tests.conftest import Database
-from tests.support.cli import dbperf_here, environment
+from tests.support.cli import dbperf, dbperf_here, environment
 from tests.support.pgserver import PgServer, bindir_15
 from tests.support.shadow import SHOP, ShadowHost, corpus
 
@@ -351,12 +349,6 @@ async def test_hypopg_must_be_there(db_18: Database) -> None:
             await HypopgPlanner.open(conn)
     finally:
         await conn.close()
-
-
-def dbperf(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dbperf", *map(str, arguments)], capture_output=True, text=True, check=False, cwd=cwd
-    )
 
 
 def test_an_exported_file_works_with_the_target_stopped(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from dbperf.phase3 import background
 from dbperf.phase3.launch import start_target
 from dbperf.phase3.seed import seed
 from tests.conftest import Database
+from tests.support import cli
 from tests.support.waiting import eventually
 
 
@@ -83,10 +83,7 @@ def test_a_failed_start_tells_why(db_18: Database, tmp_path: Path) -> None:
 
 
 def dbperf(*args: str, cache: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "dbperf", "target", *args],
-        check=False, env={**os.environ, "XDG_CACHE_HOME": str(cache)}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    done = cli.dbperf("target", *args, env={**os.environ, "XDG_CACHE_HOME": str(cache)}, timeout=300)
     assert done.returncode == code, done.stderr
     return done
 

@@ -19,6 +19,7 @@ from dbperf.errors import StatementError
 from dbperf.plans.compare import compare
 from dbperf.postgres.explain_api import explain_on
 from tests.conftest import Database
+from tests.support import cli
 from tests.support.module_database import module_database
 
 SETUP = """
@@ -32,9 +33,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "plans"
 
 
 def run(*args: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "dbperf", "explain", *args], input=stdin, capture_output=True, text=True, check=False
-    )
+    done = cli.dbperf("explain", *args, stdin=stdin)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
@@ -17,6 +17,7 @@ from unittest.mock import patch
 import psutil
 
 from dbperf.cli.main import main
+from tests.support import warm
 
 MARK = "DBPERF_TEST_MARK"
 STAGES = (
@@ -52,17 +53,16 @@ def warm_cache() -> dict[str, str]:
     return {"XDG_CACHE_HOME": str(folder)}
 
 
-def dbperf(*args: str | Path, env: dict[str, str], cwd: Path, timeout: float = 500) -> subprocess.CompletedProcess[str]:
+def dbperf(
+    *args: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    timeout: float = 500,
+) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "dbperf", *args],
-        env=env,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    env, cwd = os.environ if env is None else env, Path.cwd() if cwd is None else cwd
+    return warm.run(list(map(str, args)), env=env, cwd=cwd, timeout=timeout, stdin=stdin)
 
 
 def dbperf_here(*args: str | Path, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
