@@ -75,24 +75,32 @@ class Engine:
             [sys.executable, "-P", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        # Else an engine that waits to get rid of an answer, and dbperf that waits to hand it a picture, wait for ever.
-        self._reader = threading.Thread(target=self._read, name="dbperf-vega", daemon=True)
-        self._reader.start()
+        # A pipe holds some pictures only: whoever asks for more would wait until the engine has started and drawn them.
+        self._lines: SimpleQueue[bytes | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=part, name="dbperf-vega", daemon=True) for part in (self._write, self._read)
+        ]
+        for thread in self._threads:
+            thread.start()
         atexit.register(self.close)
 
     def draw(self, specification: dict[str, Any]) -> Drawing:
         """Begins to draw a Vega-Lite specification."""
         drawing, line = Drawing(), json.dumps(specification).encode() + b"\n"
-        assert self._process.stdin is not None
         with self._lock:  # what is asked first is answered first
             if not self.ended:
                 self._asked.append(drawing)
-                with suppress(OSError):  # it has ended: the reader notices, and answers
-                    self._process.stdin.write(line)
-                    self._process.stdin.flush()
+                self._lines.put(line)
                 return drawing
         drawing._answer.put(None)
         return drawing
+
+    def _write(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has ended: the reader notices, and answers
+            while (line := self._lines.get()) is not None:
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -111,7 +119,9 @@ class Engine:
         assert self._process.stdout is not None
         self._process.kill()  # it holds nothing, and would take a while to tidy up
         self._process.wait()
-        self._reader.join()
+        self._lines.put(None)
+        for thread in self._threads:
+            thread.join()
         with suppress(OSError):
             self._process.stdin.close()
         self._process.stdout.close()

@@ -32,6 +32,9 @@ _MS_LABEL = (
     "datum.value >= 1000 ? format(datum.value / 1000, ',~g') + ' s' : "
     "datum.value > 0 && datum.value < 1 ? format(datum.value * 1000, '~g') + ' µs' : format(datum.value, '~g') + ' ms'"
 )
+# Text of size 0 is not measured, and measuring took two thirds of a picture's 27 ms. `tidy` gives it its size; where a
+# text of that size would stand is said here. All labels have room: none is left out for want of it.
+_MIDDLE, _BELOW = 3, 8
 _Y_AXIS: Spec = {
     "title": None,
     "grid": True,
@@ -39,6 +42,9 @@ _Y_AXIS: Spec = {
     "domain": False,
     "ticks": False,
     "labelColor": MUTED,
+    "labelFontSize": 0,
+    "labelOffset": _MIDDLE,
+    "labelOverlap": False,
     "labelPadding": 6,
 }
 _X_AXIS: Spec = {
@@ -47,8 +53,10 @@ _X_AXIS: Spec = {
     "domainColor": LINE,
     "tickColor": LINE,
     "labelColor": MUTED,
-    "labelOverlap": True,
+    "labelFontSize": 0,
+    "labelOverlap": False,
     "labelFlush": False,
+    "labelPadding": 2 + _BELOW,
 }
 
 
@@ -119,7 +127,7 @@ def distribution_spec(e: EndpointReport) -> Spec:
     at = quantitative("y", scale=y)
     names = layer(
         rows,
-        {"type": "text", "align": "right", "dx": -6, "color": MUTED},
+        {"type": "text", "align": "right", "dx": -6, "dy": _MIDDLE, "fontSize": 0, "color": MUTED},
         x={"datum": low, "type": "quantitative", "scale": x},
         y=at,
         text={"field": "name", "type": "nominal"},

@@ -8,14 +8,16 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from dbperf.report.history import Group, History, Trend
-from dbperf.report.html import asset, environment, policy
+from dbperf.report.html import asset, policy
+from dbperf.report.templating import render_page
 from dbperf.report.trend_charts import trend_chart
 
 
 def render_index(history: History, root: Path) -> str:
     """The page with the list and the trends."""
     style, script = asset("report.css"), asset("report.js")
-    return environment().get_template("index.html.j2").render(
+    return render_page(
+        "index.html.j2",
         h=history,
         root=str(root),
         style=Markup(style),  # noqa: S704 - our own file
@@ -23,19 +25,20 @@ def render_index(history: History, root: Path) -> str:
         policy=policy(style, script),
         address=lambda folder: f"/runs/{quote(folder, safe='')}/report.html",
         trends=_trends,
-    )  # fmt: skip
+    )
 
 
 def render_error(title: str, text: str) -> str:
     """A page that says what is wrong."""
     style, script = asset("report.css"), asset("report.js")
-    return environment().get_template("error.html.j2").render(
+    return render_page(
+        "error.html.j2",
         title=title,
         text=text,
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         policy=policy(style, script),
-    )  # fmt: skip
+    )
 
 
 def _trends(group: Group) -> list[tuple[str, list[tuple[Trend, object]]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+FONT_SIZE = 10
 _NS = "http://www.w3.org/2000/svg"
 _TAGS = {"svg", "g", "path", "line", "rect", "text", "circle", "tspan"}
 _KEEP = {
@@ -17,8 +18,9 @@ _NUMBER = re.compile(r"-?\d+\.\d{2,}")
 def tidy(svg: str) -> str:
     """The picture with only the elements and attributes that it needs, numbers to one decimal place.
 
-    What is left out: `style` (the page's policy forbids it), ids (several pictures share a page), fonts (the page
-    has its own), roles (the page describes the picture), invisible elements.
+    Text of size 0 gets its size: Vega need not measure it. Left out are: `style` (the page's policy forbids it), ids
+    (several pictures share a page), fonts (the page has its own), roles (the page describes the picture), invisible
+    elements.
     """
     root = ElementTree.fromstring(svg)  # noqa: S314 - Vega's own output, and entities are not in it
     _prune(root)
@@ -47,6 +49,8 @@ def _prune(element: ElementTree.Element) -> None:
     }
     if element.tag != "svg":
         element.attrib.pop("class", None)
+    if element.get("font-size") == "0px":
+        element.attrib["font-size"] = f"{FONT_SIZE}px"
     if element.get("opacity") == "1":
         del element.attrib["opacity"]
 

@@ -29,12 +29,13 @@ from dbperf.report.build import MAX_STATEMENTS, build_report
 from dbperf.report.capacity_chart import capacity_chart, capacity_spec
 from dbperf.report.distribution import MAX_POINTS, bins, timeline
 from dbperf.report.heat_chart import heat_chart, heat_spec
-from dbperf.report.html import plan_rows, render_html
+from dbperf.report.html import render_html
 from dbperf.report.links import Links
 from dbperf.report.markdown import render_markdown
 from dbperf.report.model import Report
 from dbperf.report.requests import finding_groups
 from dbperf.report.resources import SERIES, resource_charts, resource_spec
+from dbperf.report.templating import plan_rows
 from dbperf.stats.capacity import fit_usl
 from tests.support.sample_run import HOSTILE, sample_run, statements_of
 
