@@ -7,8 +7,9 @@ databases that nobody else needs at that moment.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from dbperf.postgres.explain import explain_options, explain_values, server_erro
 from dbperf.postgres.shadow_ddl import literal
 from dbperf.records.plans import Plan
 
+_PREPARED = "dbperf_trial"
+_TIMED = "ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON"
 _FAST_MS = 20.0
 _SLOW_MS = 1000.0
 _REPEATS = 3
@@ -88,9 +91,9 @@ class Trial:
             StatementError: the server refuses the statement, or it takes too long.
         """
         options = explain_options(self.conn.get_server_version(), analyze=True)
-        async with self.turn(with_index=with_index):
-            await self._explain(case, options)
-            return await self._explain(case, options)
+        async with self._executing(case, options, with_index=with_index) as explain:
+            await explain()
+            return read_json(await explain())[0]
 
     async def time_ms(self, case: Case, *, with_index: bool) -> float:
         """One turn: an execution that only warms the cache, then one that counts (the fastest of three, if fast).
@@ -98,14 +101,13 @@ class Trial:
         Where one takes seconds it counts itself: the turns before have warmed what the cache can hold. One that is cut
         off by the time limit counts as long as the limit (`limit_ms`): a lower bound.
         """
-        options = "ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON"
         try:
-            async with self.turn(with_index=with_index):
-                first = _total_ms(await self._explain(case, options))
+            async with self._executing(case, _TIMED, with_index=with_index) as explain:
+                first = _total_ms(await explain())
                 if first >= _SLOW_MS:
                     return first
                 repeats = _REPEATS if first < _FAST_MS else 1
-                return min([_total_ms(await self._explain(case, options)) for _ in range(repeats)])
+                return min([_total_ms(await explain()) for _ in range(repeats)])
         except StatementError as e:
             if isinstance(e.__cause__, asyncpg.QueryCanceledError):
                 return self.limit_ms
@@ -117,9 +119,9 @@ class Trial:
         Raises:
             StatementError: the server refuses the statement, or it takes too long.
         """
-        async with self.turn(with_index=with_index):
+        async with self._executing(case, _TIMED, with_index=with_index) as explain:
             await cache.evict(self.conn)
-            return _total_ms(await self._explain(case, "ANALYZE, TIMING OFF, BUFFERS OFF, FORMAT JSON"))
+            return _total_ms(await explain())
 
     async def rows(self, case: Case, *, with_index: bool, most: int = 1000) -> list[str]:
         """The first rows of the answer as text.
@@ -130,23 +132,55 @@ class Trial:
         async with self.turn(with_index=with_index):
             with server_errors(case.text):
                 await self.conn.execute("SET LOCAL plan_cache_mode = force_custom_plan")
-                await self.conn.fetch(f"PREPARE dbperf_rows AS {case.text}")
+                await self.conn.fetch(f"PREPARE {_PREPARED} AS {case.text}")
                 try:
-                    arguments = ", ".join("NULL" if v is None else literal(v) for v in case.parameters)
-                    call = f"EXECUTE dbperf_rows({arguments})" if case.parameters else "EXECUTE dbperf_rows"
                     async with self.conn.transaction():
-                        return [str(tuple(r.values())) for r in (await self.conn.fetch(call))[:most]]
+                        return [str(tuple(r.values())) for r in (await self.conn.fetch(_call(case)))[:most]]
                 finally:
-                    await self.conn.execute("DEALLOCATE dbperf_rows")
+                    await self.conn.execute(f"DEALLOCATE {_PREPARED}")
 
     def uses(self, plan: Plan) -> bool:
         """Whether a plan reads the index (of a partitioned one: has to be asked of the partitions' indexes)."""
         return any(n.index_name == self.name for n in walk(plan.root))
 
+    @asynccontextmanager
+    async def _executing(
+        self, case: Case, options: str, *, with_index: bool
+    ) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+        """A turn of one statement: each call of what is given is an execution under EXPLAIN, and its JSON.
+
+        The statement is prepared once for the turn. For each execution it was ten messages to the server and back,
+        which for fast statements was most of a turn.
+
+        Raises:
+            StatementError: the server refuses the statement, or (the call) it takes too long.
+        """
+        prepared = False
+        try:
+            async with self.turn(with_index=with_index):
+                with server_errors(case.text):
+                    if case.parameters:
+                        await self.conn.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+                        # fetch() uses the extended protocol, in which the server accepts one statement only.
+                        await self.conn.fetch(f"PREPARE {_PREPARED} AS {case.text}")
+                        prepared = True
+                call = _call(case) if case.parameters else case.text
+
+                async def explain() -> str:
+                    with server_errors(case.text):
+                        # What a write did is undone, so that the next execution finds the same rows.
+                        async with _Undone(self.conn) if case.writes else nullcontext():
+                            return str(await self.conn.fetchval(f"EXPLAIN ({options}) {call}"))
+
+                yield explain
+        finally:
+            if prepared and not self.conn.is_closed():  # the rollback leaves it
+                await self.conn.execute(f"DEALLOCATE {_PREPARED}")
+
     async def _explain(self, case: Case, options: str) -> Plan:
         with server_errors(case.text):
-            # A savepoint: what a write did is undone, so that the next execution finds the same rows.
-            async with self.conn.transaction() if not case.writes else _Undone(self.conn):
+            # A savepoint: one that is refused does not end the turn.
+            async with self.conn.transaction():
                 if case.parameters:
                     found = await explain_values(self.conn, case.text, options, case.parameters)
                 else:
@@ -169,7 +203,14 @@ class _Undone:
             await self._transaction.rollback()
 
 
-def _total_ms(plan: Plan) -> float:
-    if plan.execution_ms is None:
+def _call(case: Case) -> str:
+    arguments = ", ".join("NULL" if v is None else literal(v) for v in case.parameters)
+    return f"EXECUTE {_PREPARED}({arguments})" if case.parameters else f"EXECUTE {_PREPARED}"
+
+
+def _total_ms(explained: str) -> float:
+    """Execution and planning, from EXPLAIN's JSON: reading the whole plan takes longer than many statements do."""
+    plan = json.loads(explained)[0]
+    if "Execution Time" not in plan:
         raise StatementError("EXPLAIN ANALYZE gave no execution time")
-    return plan.execution_ms + (plan.planning_ms or 0.0)
+    return float(plan["Execution Time"] + plan.get("Planning Time", 0.0))

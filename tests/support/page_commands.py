@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import environment
+from tests.support.cli import dbperf, environment
 from tests.support.doc_pages import PAGES, ROOT, Step, all_commands, blocks, dbperf_commands
 from tests.support.pgserver import PgServer, bindir_18
 from tests.support.shop import ServedShop, make_database, write_files
@@ -71,6 +72,8 @@ _PLACEHOLDER = re.compile(r"(?<=--dsn )(?:…|[A-Z]+)(?= |$)")
 _REST = re.compile(r" (?:\||>>?|-- ).*$")
 _WRITES = re.compile(r" (?:-o|--out|--run|--sql) ")
 _NAMED = re.compile(r"# (loadtests/[\w.]+)\n")
+_SHELLS = re.compile(r"[|<>;&$*?~`\[\]{}()]")
+"""A line with one of these needs a shell; all others are a command and its words."""
 _VARIABLE = re.compile(r"export (\w+)=(\S+)")
 
 
@@ -163,7 +166,7 @@ class Pages:
                 (folder / "dbperf.toml").write_text(own + shown)
             for suite in blocks(text, "toml"):
                 if named := _NAMED.match(suite):
-                    (folder / named[1]).write_text(suite)
+                    (folder / named[1]).write_text(re.sub(r"^ramp = .*$", "ramp = \"1s\"", suite, flags=re.MULTILINE))
             if any(s.command.startswith("dbperf init") for s in all_commands(text)):
                 shutil.rmtree(folder / "loadtests")
             if any(s.command.startswith("dbperf down") for s in all_commands(text)):
@@ -238,9 +241,13 @@ class Pages:
         return found
 
     def _finished(self, line: str, folder: Path) -> Done:
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", line], cwd=folder, env=self.env, capture_output=True, text=True,
-            timeout=300, check=False,
+        done = (
+            subprocess.run(
+                ["bash", "-o", "pipefail", "-c", line], cwd=folder, env=self.env, capture_output=True, text=True,
+                timeout=300, check=False,
+            )
+            if _SHELLS.search(line)
+            else dbperf(*shlex.split(line)[1:], env=self.env, cwd=folder, timeout=300)
         )  # fmt: skip
         return Done(done.returncode, done.stdout, done.stderr)
 
