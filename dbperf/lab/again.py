@@ -66,7 +66,8 @@ async def proof(lab: Lab) -> None:
         data_dir=lab.server.data_dir if lab.server is not None else None,
     )
     queries = QUERY_LEVELS if lab.options.is_reference else ()
-    with lab.stages.stage("proof", _PROOF, 10.0 + 3.0 * len(advised.recommendations)) as stage:
+    each_s = 1.5 if lab.options.scale == "smoke" else 3.0
+    with lab.stages.stage("proof", _PROOF, 8.0 + each_s * len(advised.recommendations)) as stage:
         try:
             proved = await prove_on(
                 lab.directory, dsn, advised, queries=queries, options=options, on_event=stage.update
