@@ -166,7 +166,7 @@ class Pages:
                 (folder / "dbperf.toml").write_text(own + shown)
             for suite in blocks(text, "toml"):
                 if named := _NAMED.match(suite):
-                    (folder / named[1]).write_text(re.sub(r"^ramp = .*$", "ramp = \"1s\"", suite, flags=re.MULTILINE))
+                    (folder / named[1]).write_text(re.sub(r"^ramp = .*$", 'ramp = "1s"', suite, flags=re.MULTILINE))
             if any(s.command.startswith("dbperf init") for s in all_commands(text)):
                 shutil.rmtree(folder / "loadtests")
             if any(s.command.startswith("dbperf down") for s in all_commands(text)):
