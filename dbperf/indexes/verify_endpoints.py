@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
@@ -28,14 +28,18 @@ def measured_s(load: Load) -> float:
     return sum((s.ended_at - s.started_at).total_seconds() for s in load.stages)
 
 
-def compare_loads(before: Load, after: Load) -> list[EndpointProof]:
+def compare_loads(before: Load, after: Load, slowdowns: Collection[float] = ()) -> list[EndpointProof]:
     """Each endpoint of both loads; stages of a load are taken together.
 
     The two loads must ask for the same (suite, users): the caller runs the second like the first. It may be shorter,
     and its intervals are then wider.
+
+    Args:
+        slowdowns: how much slower the machine itself may have been in the second load. Ratios are told as measured; a
+            verdict counts only where it is the same whether or not the first load had been slower by that much.
     """
     first, second = _by_name(before), _by_name(after)
-    return [_compared(name, first[name], second[name]) for name in first if name in second]
+    return [_compared(name, first[name], second[name], slowdowns) for name in first if name in second]
 
 
 def _by_name(load: Load) -> dict[str, list[EndpointLoad]]:
@@ -46,12 +50,18 @@ def _by_name(load: Load) -> dict[str, list[EndpointLoad]]:
     return found
 
 
-def _compared(name: str, before: list[EndpointLoad], after: list[EndpointLoad]) -> EndpointProof:
+def _compared(
+    name: str, before: list[EndpointLoad], after: list[EndpointLoad], slowdowns: Collection[float]
+) -> EndpointProof:
     a, b = _Merged(before), _Merged(after)
     alike = max(a.failed, b.failed) <= FAILED_MOST
     p50, p95 = (_effect(a, b, _P50), _effect(a, b, _P95)) if alike else (None, None)
     middle, high = _ratios(p50), _ratios(p95)
     verdict, judged_q = _together({_P95: p95, _P50: p50})
+    if alike and any(
+        _together({q: _effect(a, b, q, slower) for q in (_P95, _P50)})[0] != verdict for slower in slowdowns
+    ):
+        verdict = "cant_tell"
     return EndpointProof(
         endpoint=name,
         requests_before=sum(e.requests for e in before),
@@ -99,7 +109,8 @@ class _Merged:
         return [self.quantile(q) for q in _SHOWN]
 
 
-def _effect(a: _Merged, b: _Merged, q: float) -> Effect | None:
+def _effect(a: _Merged, b: _Merged, q: float, slower: float = 1.0) -> Effect | None:
+    """The change of a percentile; as if all of `a` had taken so many times as long."""
     value_a, value_b = a.quantile(q).value_ms, b.quantile(q).value_ms
     enough = min(m.latencies.count / m.design_effect for m in (a, b)) >= samples_needed(q)
     if value_a is None or value_b is None or not enough:
@@ -109,7 +120,7 @@ def _effect(a: _Merged, b: _Merged, q: float) -> Effect | None:
         histogram_quantile_draws(m.latencies, q, rng, unfinished=m.unfinished, design_effect=m.design_effect)
         for m in (a, b)
     ]
-    return log_ratio(draws[0], draws[1], value_a=value_a, value_b=value_b, rng=rng, rounding=0.001)
+    return log_ratio(draws[0] * slower, draws[1], value_a=value_a * slower, value_b=value_b, rng=rng, rounding=0.001)
 
 
 def _together(effects: dict[float, Effect | None]) -> tuple[EffectVerdict, float | None]:

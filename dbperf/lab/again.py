@@ -21,6 +21,7 @@ from dbperf.lab.window import DatabaseWindow
 from dbperf.load import run_load
 from dbperf.load.live import LiveView
 from dbperf.load.others import others_share, unlike
+from dbperf.load.pace import pace_of, slowdown
 from dbperf.load.progress import LoadEvent
 from dbperf.load.telemetry import watching
 from dbperf.phase3.levels import QUERY_LEVELS
@@ -112,11 +113,10 @@ async def load(lab: Lab) -> None:
             lab.stages.note(f"the endpoints were not measured again: {e.message}")
             stage.detail = e.message
             return
-        others = [
-            others_share(found, telemetry) if telemetry is not None else None
-            for found, telemetry in ((before, lab.directory.maybe(Telemetry)), (after, watched))
-        ]
-        proved = with_endpoints(proved, before, after, unlike=unlike(*others))
+        both = ((before, lab.directory.maybe(Telemetry)), (after, watched))
+        others = [others_share(found, telemetry) if telemetry is not None else None for found, telemetry in both]
+        paces = [pace_of(found, telemetry) if telemetry is not None else None for found, telemetry in both]
+        proved = with_endpoints(proved, before, after, unlike=unlike(*others), slower=slowdown(*paces))
         lab.directory.write(proved)
         stage.detail = endpoint_words(proved)
 

@@ -15,6 +15,7 @@ from dbperf.indexes.verify import VerifyOptions, verify
 from dbperf.indexes.verify_endpoints import compare_loads, measured_s
 from dbperf.indexes.workload import Workload, checked
 from dbperf.indexes.workload_files import read_workload
+from dbperf.load.pace import UNKNOWN, Slowdown, slowdown_words
 from dbperf.phase3.levels import QUERY_LEVELS, QueryLevel
 from dbperf.postgres.query_times import index_of, query_times
 from dbperf.records.advice import Advice
@@ -96,11 +97,14 @@ async def prove_on(
     return msgspec.structs.replace(proof, queries=judged)
 
 
-def with_endpoints(proof: Proof, before: Load, after: Load, *, unlike: str | None = None) -> Proof:
+def with_endpoints(
+    proof: Proof, before: Load, after: Load, *, unlike: str | None = None, slower: Slowdown = UNKNOWN
+) -> Proof:
     """The proof with what the same load says of each endpoint before and after; unlike windows are noted.
 
     Args:
         unlike: why the loads can't be compared: their figures are shown, and nothing is concluded from them.
+        slower: how much slower the machine was in the second: what that may explain is no change.
     """
     first_s, second_s = measured_s(before), measured_s(after)
     notes = list(proof.notes)
@@ -109,7 +113,9 @@ def with_endpoints(proof: Proof, before: Load, after: Load, *, unlike: str | Non
             f"the load was measured for {format_seconds(first_s)} before and for {format_seconds(second_s)} after: the "
             "intervals of the shorter one are wider, and what builds up over time had less of it"
         )
-    endpoints = compare_loads(before, after)
+    endpoints = compare_loads(before, after, sorted({*slower} - {1.0}))
+    if words := slowdown_words(slower):
+        notes.append(words)
     if unlike is not None:
         notes.append(f"the endpoints before and after can't be compared: {unlike}")
         endpoints = [msgspec.structs.replace(e, verdict="cant_tell") for e in endpoints]

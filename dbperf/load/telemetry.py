@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import PurePath
+from statistics import fmean
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -17,6 +18,7 @@ import psutil
 
 from dbperf.errors import DbperfError
 from dbperf.load.others import OwnTime
+from dbperf.load.pace import EVERY_S, piece_ms
 from dbperf.postgres.connect import connected
 from dbperf.postgres.load_activity import ActivityWatch
 from dbperf.records.telemetry import MachineSample, PostgresSample, ProcessSample, Telemetry, TelemetrySample
@@ -70,13 +72,15 @@ class Watch:
             await self._loop(None)
 
     async def _loop(self, activity: ActivityWatch | None) -> None:
-        due = time.monotonic()
+        due, pieces = time.monotonic(), [piece_ms()]
         while True:
             processes = self._sample_processes()
             machine = self._machine.sample()
             own = self._own.share() if self._own is not None else None
             if machine is not None and own is not None:
                 machine = msgspec.structs.replace(machine, others_share=max(0.0, machine.cpu_share - own))
+            if machine is not None:
+                machine = msgspec.structs.replace(machine, piece_ms=fmean(pieces))
             postgres: PostgresSample | None = None
             if activity is not None:
                 try:
@@ -89,8 +93,10 @@ class Watch:
                 self._samples.append(
                     TelemetrySample(at_s=at_s, processes=processes, machine=machine, postgres=postgres)
                 )
-            due = max(due + STEP_S, time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
+            due, pieces = max(due + STEP_S, time.monotonic()), []
+            while not pieces or time.monotonic() < due:
+                await asyncio.sleep(max(0.0, min(EVERY_S, due - time.monotonic())))
+                pieces.append(piece_ms())
 
     def _sample_processes(self) -> list[ProcessSample]:
         now = time.monotonic()

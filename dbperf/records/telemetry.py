@@ -28,6 +28,9 @@ class MachineSample(Record, frozen=True, kw_only=True):
     others_share: float | None = None
     """Of all cores, 0..1: what belongs neither to dbperf nor to the target and its database, other machines on the same
     host included; None where those are not all dbperf's own."""
+    piece_ms: float | None = None
+    """Processor time of a piece of work that is always the same (mean over the second): how fast the processors are
+    just then. `dbperf.load.pace`; None in older runs."""
     memory_available_bytes: int
     disk_read_bytes_per_s: float | None = None
     disk_written_bytes_per_s: float | None = None

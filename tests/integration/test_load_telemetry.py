@@ -36,6 +36,8 @@ async def test_the_target_s_processes_are_found_by_their_port_and_watched() -> N
     assert process.threads >= 1
     assert process.file_descriptors is not None
     assert 0 <= sample.machine.cpu_share <= 1
+    assert sample.machine.piece_ms is not None
+    assert 0.005 < sample.machine.piece_ms < 5
     assert watch.telemetry().notes == ["no database was given (--dsn)"]
     assert listening_pids("http://example.invalid:80") == []
 
