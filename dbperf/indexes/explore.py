@@ -14,8 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from dbperf.indexes.costs import Costs, Mask, PlanCost, Planned, bits
 
-_EXPLORED = 20
-_EXPLORED_CHEAP = 4
+_EXPLORED, _EXPLORED_LESS, _EXPLORED_CHEAP = 20, 6, 4
+"""Plans that are asked for: of statements with some weight, of other dear ones, and of the rest."""
+_WEIGHT = 0.3
+"""Of the mean statement's share of the workload: below it a statement decides about no index that costs much."""
 _AGAIN, _AGAIN_CHEAP = (2, 3), (1, 1)
 """How often to go on without those in the plan, and without all as large as those."""
 _PER_ROUND = 6
@@ -78,18 +80,22 @@ async def explore(
     tables: Mapping[Mask, Mask],
     late: Callable[[], bool],
     dear: Collection[str],
+    coefficients: Mapping[str, float],
 ) -> None:
     """Plans of each statement around the best one.
 
     Args:
         dear: keys of statements that are worth more questions.
+        coefficients: what a unit of a statement's cost adds to the objective.
     """
+    least = _WEIGHT * sum(coefficients[s.key] * s.base for s in statements) / max(1, len(statements))
+    heavy = {s.key for s in statements if s.key in dear and coefficients[s.key] * s.base >= least}
     queues: dict[str, list[Mask]] = {s.key: [costs.offered(s)] for s in statements}
     seen: dict[str, set[Mask]] = {s.key: set() for s in statements}
     for _ in range(_ROUNDS):
         asked: list[tuple[Planned, Mask]] = []
         for s in statements:
-            most = _EXPLORED if s.key in dear else _EXPLORED_CHEAP
+            most = _EXPLORED if s.key in heavy else _EXPLORED_LESS if s.key in dear else _EXPLORED_CHEAP
             room = min(_PER_ROUND, most - len(seen[s.key]))
             taken = [m for m in dict.fromkeys(queues[s.key]) if m not in seen[s.key]][: max(0, room)]
             seen[s.key].update(taken)

@@ -92,7 +92,7 @@ class Search:
         try:
             await self._point(0)
             sizes, tables = self.by_bit(kept)
-            await explore(self.costs, self.statements, sizes, tables, self.explored_late, self.dear)
+            await explore(self.costs, self.statements, sizes, tables, self.explored_late, self.dear, self.coefficients)
             guess(self.costs, self.statements, self._serves(kept), sizes)
             model = Model(
                 self.statements,
