@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -158,9 +159,16 @@ def _quantile(e: EndpointSum, q: float, totals: list[int]) -> Quantile:
 
 
 def _rate_interval(parts: list[EndpointSum], window: Window) -> tuple[float, float] | None:
+    """How far the rate varies from second to second, around what was counted.
+
+    Each second has those that ended in it; some that began in the window end after it, and others end in it.
+    """
     rates = [sum(e.ended_by_tick.get(i, 0) for e in parts) / s for i, s in enumerate(window.tick_seconds)]
     found = mean_interval(rates)
-    return None if found is None else (max(0.0, found[0]), found[1])  # of few, uneven seconds it may reach below 0
+    if found is None:
+        return None
+    shift = sum(e.requests for e in parts) / window.seconds - fmean(rates)
+    return max(0.0, found[0] + shift), found[1] + shift  # of few, uneven seconds it may reach below 0
 
 
 def notes_on(stages: list[StageLoad]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dbperf.errors import RecordError
+from dbperf.load.assemble import Window, stage_of
 from dbperf.load.reader import LoadReader, read_load
 from dbperf.load.suite_file import parse_suite
 from dbperf.stats.hdr import Latencies
@@ -88,3 +89,19 @@ def test_requests_that_are_left_over_are_counted_not_listed(tmp_path: Path) -> N
     (stage,) = read_load(file, SUITE, "http://x").stages
     assert stage.not_started == 100_001
     assert {e.name: e.unfinished for e in stage.endpoints} == {"GET /ok": 100_001, "POST /slow": 1}
+
+
+def test_a_rate_lies_in_its_interval_though_requests_end_in_other_seconds_than_they_began() -> None:
+    window = Window(tick_seconds=[1.0] * 30, opened=0.0, closed=30.0)
+    batch = window.endpoint(("POST", "POST /batch"))
+    batch.requests = 7
+    batch.ended_by_tick = {3: 1, 9: 1, 17: 1, 25: 1}  # three more after the window
+    stage = stage_of(SUITE, 0, window)
+    for rate, ci in [
+        (stage.requests_per_s, stage.requests_per_s_ci),
+        *((e.requests_per_s, e.requests_per_s_ci) for e in stage.endpoints),
+    ]:
+        assert rate == pytest.approx(7 / 30)
+        assert ci is not None
+        assert 0 < ci[0] < rate < ci[1]
+        assert (ci[0] + ci[1]) / 2 == pytest.approx(rate)
