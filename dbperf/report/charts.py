@@ -305,7 +305,8 @@ def spec(layers: Sequence[Spec | None], *, height: int = HEIGHT) -> Spec:
         "height": height - TOP - BOTTOM,
         "autosize": {"type": "none"},
         "padding": {"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
-        "config": {"font": "sans-serif", "background": "transparent", "view": {"stroke": None}},
+        # The page describes the picture; Vega need not describe each mark.
+        "config": {"aria": False, "font": "sans-serif", "background": "transparent", "view": {"stroke": None}},
         "layer": [one for one in layers if one is not None],
     }
 

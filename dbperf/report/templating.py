@@ -99,6 +99,7 @@ def environment() -> Environment:
         "short_sql": short_sql,
         "utc": _utc,
         "svg": _place,
+        "breaks": _breaks,
         "hover": lambda chart: json.dumps(chart.hover, ensure_ascii=False, separators=(",", ":")),
         "plain": _plain,
         "short_source": short_source,
@@ -151,6 +152,15 @@ def _visible(value: Any) -> Any:
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return visible(value)
+
+
+def _breaks(path: str) -> Markup:
+    """A path that breaks behind its slashes, where a column is too narrow for it, and not inside a word.
+
+    >>> _breaks("GET /a/<b>")
+    Markup('GET /<wbr>a/<wbr>&lt;b&gt;')
+    """
+    return Markup("/<wbr>").join(visible(path).split("/"))
 
 
 def _utc(moment: datetime | None) -> str:
