@@ -87,6 +87,7 @@ class Documents:
         # The parser of PostgreSQL is loaded for those who redact only.
         from dbperf.report import redact as r
         from dbperf.report.redact_changes import redact_comparison
+        from dbperf.report.redact_text import redact_prose
 
         self.manifest = r.redact_manifest(self.manifest)
         self.load = self.load and r.redact_load(self.load)
@@ -100,7 +101,7 @@ class Documents:
         self.profile = self.profile and r.redact_profile(self.profile)
         self.telemetry = self.telemetry and r.redact_telemetry(self.telemetry)
         self.comparison = self.comparison and redact_comparison(self.comparison)
-        self.missing = [Missing(part=m.part, reason=r.redact_url(r.redact_prose(m.reason))) for m in self.missing]
+        self.missing = [Missing(part=m.part, reason=r.redact_url(redact_prose(m.reason))) for m in self.missing]
 
     def _read(self, run: RunDirectory, cls: type[D]) -> D | None:
         part, stages = _PARTS[cls]

@@ -26,7 +26,7 @@ from dbperf.report.html import render_html
 from dbperf.report.junit import render_junit
 from dbperf.report.markdown import render_markdown
 from dbperf.report.model import Report
-from dbperf.report.redact import HIDDEN, redact_sql
+from dbperf.report.redact_text import HIDDEN, redact_sql
 from tests.support.sample_run import sample_run
 
 SECRETS = [f"s3cr3t{i:02d}" for i in range(26)]
