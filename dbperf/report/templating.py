@@ -40,8 +40,8 @@ TABLE_SQL = 110
 """Characters of a statement in the table."""
 SHOWN_FINDINGS = 6
 """Findings in requests that are shown unfolded."""
-_PLACE = re.compile("\0(\\d+)\0")
-"""Where a picture will stand. No text of others holds a NUL: `_visible` shows it as a sign."""
+_PLACE = re.compile("\0([0-9]{1,6})\0")
+"""Where a picture will stand. Jinja's values hold no NUL (`_visible` shows it as a sign), markup made elsewhere may."""
 _PLACES: ContextVar[list[charts.Chart]] = ContextVar("_PLACES")
 
 
@@ -53,13 +53,13 @@ def render_page(template: str, **values: object) -> str:
         page = environment().get_template(template).render(**values)
     finally:
         _PLACES.reset(token)
-    return _PLACE.sub(lambda found: places[int(found[1])].svg, page)
+    return _PLACE.sub(lambda found: places[n].svg if (n := int(found[1])) < len(places) else "", page)
 
 
 def _place(chart: charts.Chart) -> Markup:
     places = _PLACES.get()
     places.append(chart)
-    return Markup(f"\0{len(places) - 1}\0")  # noqa: S704 - drawn by charts from numbers, and pruned by svg.tidy
+    return Markup(f"\0{len(places) - 1}\0")  # noqa: S704 - a number of our own
 
 
 def _compiled() -> FileSystemBytecodeCache | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from dbperf.cli.main import app
 from dbperf.errors import OutputError, RecordError, UsageError
+from tests.support.cli import dbperf
 from tests.support.sample_run import sample_run
 
 
@@ -23,6 +25,19 @@ def test_writes_the_three_files_and_prints_their_paths(run: Path) -> None:
     written = [run / "report.html", run / "summary.md", run / "report.json"]
     assert result.stdout.splitlines() == [str(p) for p in written]
     assert all(p.stat().st_size for p in written)
+
+
+def test_the_same_run_gives_the_same_bytes_whatever_the_order_of_sets(run: Path) -> None:
+    outputs = [
+        [
+            (run / name).read_bytes()
+            for name in ("report.html", "summary.md", "report.json")
+            if dbperf("report", run, env={**os.environ, "PYTHONHASHSEED": seed}).returncode == 0
+        ]
+        for seed in ("1", "2")
+    ]
+    assert len(outputs[0]) == 3
+    assert outputs[0] == outputs[1]
 
 
 def test_json_and_markdown_go_to_stdout(run: Path) -> None:

@@ -36,7 +36,9 @@ from dbperf.units import format_count
 from tests.support import sample_evidence, sample_proof
 
 START = datetime(2025, 3, 14, 9, 26, 53, tzinfo=UTC)
-HOSTILE = '</script><script>window.pwned=1</script><img src=x onerror="window.pwned=2">\'"`|{{7*7}}\u202e\x1b[31m'
+HOSTILE = (
+    '</script><script>window.pwned=1</script><img src=x onerror="window.pwned=2">\'"`|{{7*7}}\u202e\x1b[31m\x000\x00'
+)
 """Breaks out of scripts, attributes, Markdown tables, code spans and templates where escaping is forgotten."""
 
 

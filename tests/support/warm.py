@@ -58,7 +58,7 @@ def run(
         reader.start()
     with os.fdopen(status, "rb", buffering=0) as told:
         pid = int(_line(told))
-        with os.fdopen(to_in, "wb") as given:
+        with suppress(BrokenPipeError), os.fdopen(to_in, "wb") as given:  # it need not read what it is given
             given.write((stdin or "").encode())
         deadline = time.monotonic() + timeout
         for reader in readers:
