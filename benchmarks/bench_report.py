@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.support.sample_run import sample_run
 
 LIMIT_S, LIMIT_BYTES, LIMIT_OPEN_MS = 2.0, 1_500_000, 1000
-_CHROMIUM = shutil.which("chromium")
+_CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""Debian's Chromium. Start it once per module: that takes a second; a context of its own per test takes none."""
+"""Debian's Chromium without its windows: pages take half the time of the whole browser's.
+
+Start it once per module: that takes a second; a context of its own per test takes none.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 ARGS = [
     "--no-sandbox",
+    "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -20,7 +24,7 @@ ARGS = [
 @contextmanager
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path="/usr/bin/chromium", args=ARGS)
+        browser = p.chromium.launch(executable_path="/usr/bin/chromium-headless-shell", args=ARGS)
         try:
             yield browser
         finally:
