@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbperf.errors import RecordError, UsageError
@@ -82,6 +82,7 @@ def paths(draw: st.DrawFn) -> list[tuple[list[str], int]]:
     )
 
 
+@settings(max_examples=40)
 @given(paths())
 def test_speedscope_round_trip_keeps_everything(given: list[tuple[list[str], int]]) -> None:
     builder = Builder()

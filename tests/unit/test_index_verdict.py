@@ -201,5 +201,5 @@ def test_of_two_percentiles_without_a_change_few_comparisons_say_that_there_is_o
     def load() -> Load:
         return load_of(stage(endpoint(rng.lognormal(3, 0.5, 400).tolist())))
 
-    verdicts = [compare_loads(load(), load())[0].verdict for _ in range(100)]
-    assert sum(v in ("better", "worse") for v in verdicts) <= 11  # of 5 at most that are expected: P < 1 %
+    verdicts = [compare_loads(load(), load())[0].verdict for _ in range(40)]
+    assert sum(v in ("better", "worse") for v in verdicts) <= 6  # of 2 at most that are expected: P < 1 %

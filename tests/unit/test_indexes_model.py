@@ -55,7 +55,7 @@ def promised(model: Model, mask: Mask) -> dict[Mask, float]:
     return total
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     st.lists(plans, min_size=1, max_size=5),
     st.lists(st.tuples(masks, masks), max_size=6),

@@ -198,7 +198,7 @@ def test_any_text(text: str) -> None:
     read_or_refuse(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(sorted(TEXTS)),
     st.lists(
@@ -242,7 +242,7 @@ def nodes(children: st.SearchStrategy[Any] | None) -> st.SearchStrategy[Any]:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.recursive(nodes(None), nodes, max_leaves=8))
 def test_any_tree_of_nodes(root: Any) -> None:
     read_or_refuse(json.dumps([{"Plan": root}]))
