@@ -6,15 +6,19 @@ import gc
 import itertools
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from tests.support.memory import use_memory
 from tests.support.pgserver import PgServer, bindir_15, bindir_18
 
+_in_memory = use_memory()
 _counter = itertools.count()
+_FAILED = pytest.StashKey[bool]()
 
 # Collecting makes objects that stay. Looking at them again and again for garbage took a tenth of the unit tests' time.
 gc.disable()
@@ -108,6 +112,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What failed tests have written stays until the next run."""
+    if _in_memory is not None and not config.stash.get(_FAILED, False):
+        shutil.rmtree(_in_memory, ignore_errors=True)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test that CI can't run is a hole in CI, not a detail: it fails the session."""
@@ -115,3 +125,4 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("CI") and reporter is not None and (skipped := reporter.stats.get("skipped")):
         reporter.write_line(f"{len(skipped)} tests were skipped; in CI that is a failure")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    session.config.stash[_FAILED] = session.exitstatus != pytest.ExitCode.OK
