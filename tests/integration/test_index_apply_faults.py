@@ -190,6 +190,7 @@ def test_a_target_marked_as_production_is_refused(server: PgServer, folder: Path
 
 
 WRAPAROUND = {
+    "autovacuum": "on",
     "autovacuum_freeze_max_age": "100000",
     "autovacuum_naptime": "1s",
     "vacuum_cost_page_miss": "1",

@@ -29,6 +29,8 @@ DEFAULTS = {
     # Many tests share a server: none may run into the statements of the others.
     "pg_stat_statements.max": "20000",
     "track_io_timing": "on",
+    # Its snapshot keeps a VACUUM from marking pages all-visible, at a moment that no test chooses.
+    "autovacuum": "off",
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
