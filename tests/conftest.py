@@ -17,6 +17,9 @@ from tests.support.memory import use_memory
 from tests.support.pgserver import PgServer, bindir_15, bindir_18
 
 _in_memory = use_memory()
+
+# Threads that numpy starts for large matrices spin 0.08 s in each of many hundred processes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _counter = itertools.count()
 _FAILED = pytest.StashKey[bool]()
 

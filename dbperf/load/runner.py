@@ -26,6 +26,8 @@ from dbperf.records.suite import Suite
 from dbperf.resources import resource
 
 STOP_S = 3.0
+_MAY_BE_SET = {"OPENBLAS_NUM_THREADS": "1"}
+"""numpy's threads for large matrices spin 0.08 s when they start, and the generator's processor time is measured."""
 Edge = Callable[[str], Awaitable[None]]
 """Called with the stage's name at an edge of its measured window."""
 
@@ -194,7 +196,7 @@ class _Driver:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, str(script), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
                 stderr=stderr, start_new_session=True, limit=1 << 26,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "LOCUST_SKIP_UPDATE_CHECK": "1"},
+                env={**_MAY_BE_SET, **os.environ, "PYTHONUNBUFFERED": "1", "LOCUST_SKIP_UPDATE_CHECK": "1"},
             )  # fmt: skip
         driver = cls(process, log)
         await driver.send(json.dumps(plan))

@@ -97,7 +97,7 @@ def start_target(
             chosen_port = port or free_port()
             child = Child.start(
                 command(chosen_port, workers),
-                env={**os.environ, **(environment or {}), **chosen.environment()},
+                env={"OPENBLAS_NUM_THREADS": "1", **os.environ, **(environment or {}), **chosen.environment()},
                 log=messages,
                 name="the reference target",
             )
