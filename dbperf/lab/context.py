@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class Lab:
     """That the reference tables are in."""
     fresh_dsn: str | None = None
     """A copy of them from before the load."""
+    preparing: asyncio.Future[None] | None = None
+    """What a report needs whatever it says."""
     asked: Asked | None = None
     api: Api | None = None
     api_ended: str | None = None

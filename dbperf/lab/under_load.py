@@ -23,7 +23,6 @@ from dbperf.records.load import LeftOut, Load
 from dbperf.records.run import LoadProfile
 from dbperf.records.statements import Statements
 from dbperf.records.suite import Suite
-from dbperf.report.html import prepare
 from dbperf.units import format_count, format_ms, format_seconds
 
 
@@ -47,8 +46,8 @@ async def load(lab: Lab) -> None:
     done: Load | None = None
     watch: Watch | None = None
     view = LiveView(len(suite.stages))
-    # Ctrl-C in a load must end within 3 s with a report: what can be done of it before is done now.
-    await asyncio.to_thread(prepare)
+    if lab.preparing is not None:
+        await lab.preparing
     whole = False
     with lab.stages.stage("load", f"Load: {suite.name}, {described(suite)}", expected_s) as stage:
         if window is not None:
