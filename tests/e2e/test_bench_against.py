@@ -1,6 +1,6 @@
 """`dbperf bench --against` over real servers of two revisions of the reference target.
 
-No outcome here depends on how noisy the machine is: a slowdown is many times what a request takes, and where nothing
+No outcome here depends on how noisy the machine is: a slowdown is several times what a request takes, and where nothing
 changed, the same samples are judged again with an error budget of one in a million.
 """
 
@@ -21,7 +21,7 @@ from tests.support.cli import dbperf, environment, left_behind, started, warm_ca
 from tests.support.revisions import git, repository, slow_down_analyze
 
 ANALYZE, HEALTH = "POST /reflection/analyze", "GET /reflection/health"
-SLEEP_S = 0.05
+SLEEP_S = 0.02
 SURE = Rules(services=[], overrides={}, alpha=1e-6)
 
 
