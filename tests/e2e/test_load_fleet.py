@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cli import dbperf
 from tests.support.httpserver import FaultyServer
 
 SUITE = """
@@ -27,12 +28,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_processes_share_the_users_and_regions_are_told_apart(tmp_path: Path) -> None:
-    (tmp_path / "fleet.toml").write_text(SUITE.format(duration="3s"))
+    (tmp_path / "fleet.toml").write_text(SUITE.format(duration="2s"))
     with FaultyServer() as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "dbperf", "load", "fleet.toml", "--url", server.url, "--out", "run", "--format",
-             "json", "--processes", "2", "--region", "near", "--region", "far=80ms"],
-            capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300,
+        done = dbperf(
+            "load", "fleet.toml", "--url", server.url, "--out", "run", "--format", "json", "--processes", "2",
+            "--region", "near", "--region", "far=80ms", cwd=tmp_path,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -49,7 +49,7 @@ def test_processes_share_the_users_and_regions_are_told_apart(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_worker_on_another_machine_is_lost_in_the_middle(tmp_path: Path) -> None:
-    (tmp_path / "fleet.toml").write_text(SUITE.format(duration="12s"))
+    (tmp_path / "fleet.toml").write_text(SUITE.format(duration="10s"))
     own = [] if os.geteuid() == 0 else ["-U", "-r"]
     done = subprocess.run(
         ["unshare", *own, "-n", "-m", "bash", "tests/support/fleet.sh", sys.executable, str(tmp_path),

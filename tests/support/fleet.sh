@@ -23,7 +23,9 @@ at 2 "$python" -m dbperf load --worker --master-host 10.9.0.1 --region near 2>"$
 near=$!
 at 3 "$python" -m dbperf load --worker --master-host 10.9.0.1 --region far=80ms 2>"$out/worker3.txt" &
 far=$!
-( while ! grep -q '"event":"measuring"' "$out/run/load.jsonl" 2>/dev/null; do sleep 0.1; done; sleep 3; kill -9 $far ) &
+# As soon as requests of the far one's measured window have been told of. Locust misses a worker after 5 s.
+( while ! grep -q '"stage":0,"requests":[^}]*"region":"far"' "$out/run/load.jsonl" 2>/dev/null; do sleep 0.1; done
+  kill -9 $far ) &
 ip netns exec node1 "$python" -m dbperf load "$suite" --url http://10.9.0.1:8080 --i-know-this-is-not-production --master --workers 2 \
   --out "$out/run" --format json >"$out/master.json" 2>"$out/master.txt"
 wait $near
