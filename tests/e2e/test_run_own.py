@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,24 +17,25 @@ from dbperf.records.rundir import RunDirectory
 from tests.conftest import Database
 from tests.support.cli import dbperf, environment, left_behind, warm_cache
 from tests.support.index_changes import catalog
+from tests.support.module_database import module_database
 
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture
-async def served(db_18: Database) -> AsyncIterator[tuple[Database, RunningTarget]]:
-    """An API that dbperf did not start, over a database that it did not fill."""
-    await seed(db_18.dsn, "smoke", seed=1)
-    db_18.psql("CREATE EXTENSION pg_stat_statements")
-    with start_target(db_18.dsn, "naive") as target:
-        yield db_18, target
+@pytest.fixture(scope="module", params=[18])
+def served(request: pytest.FixtureRequest) -> Iterator[tuple[Database, RunningTarget]]:
+    """An API that dbperf did not start, over a database that it did not fill. What a run changes it puts back."""
+    for db in module_database(request, "CREATE EXTENSION pg_stat_statements"):
+        asyncio.run(seed(db.dsn, "smoke", seed=1))
+        with start_target(db.dsn, "naive") as target:
+            yield db, target
 
 
 def run(db: Database, target: RunningTarget, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     env = environment(folder / "home", **warm_cache())
     done = dbperf(
         "run", "--dsn", db.dsn, "--url", target.url, "--api-key", target.api_key, "--suite", "phase3", "--users", "3",
-        "--duration", "4s", "--warm-up", "1s", "--out", "r", *more, env=env, cwd=folder,
+        "--duration", "2s", "--warm-up", "0s", "--out", "r", *more, env=env, cwd=folder,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     assert not left_behind(env)
