@@ -24,6 +24,7 @@ DBPERF = ["-m", "dbperf"]
 @pytest.fixture
 def home() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="dbh-"))
+    folder.chmod(0o755)  # where the server's account can't enter, the programs are copied
     yield folder
     dbperf(folder, "down", "--all", "--quiet")
     shutil.rmtree(folder)
@@ -64,7 +65,6 @@ def test_up_status_doctor_down(home: Path) -> None:
 
 
 def test_xdg_cache_home_and_cache_dir_decide_the_place(home: Path) -> None:
-    home.chmod(0o755)
     (home / "x").mkdir()
     for args, env, folder in (
         ([], {"XDG_CACHE_HOME": str(home / "x")}, home / "x" / "dbperf"),
@@ -92,25 +92,25 @@ def test_an_ordinary_user_gets_the_same(home: Path) -> None:
     assert gone(told["pid"])
 
 
-def test_doctor_of_a_database(home: Path, db: Database) -> None:
-    failing = dbperf(home, "doctor", "--dsn", db.dsn, "--format", "json")
+def test_doctor_of_a_database(tmp_path: Path, db: Database) -> None:
+    failing = dbperf(tmp_path, "doctor", "--dsn", db.dsn, "--format", "json")
     assert failing.returncode == 3
     rows = json.loads(failing.stdout)
     assert {"feature", "status", "found", "needed", "why", "fix"} <= set(rows[0])
     assert [r["feature"] for r in rows if r["status"] == "missing" and r["required"]] == ["pg_stat_statements"]
     db.psql("CREATE EXTENSION pg_stat_statements")
-    output = home / "doctor.md"
-    passing = dbperf(home, "doctor", "--format", "markdown", "-o", str(output), DBPERF_DSN=db.dsn)
+    output = tmp_path / "doctor.md"
+    passing = dbperf(tmp_path, "doctor", "--format", "markdown", "-o", str(output), DBPERF_DSN=db.dsn)
     assert (passing.returncode, passing.stdout) == (0, "")
     assert output.read_text().startswith("| | feature |")
-    by_variables = dbperf(home, "doctor", PGHOST=db.server.host, PGUSER="postgres", PGDATABASE=db.name)
+    by_variables = dbperf(tmp_path, "doctor", PGHOST=db.server.host, PGUSER="postgres", PGDATABASE=db.name)
     assert by_variables.returncode == 0, by_variables.stderr
     assert f'checking database "{db.name}"' in by_variables.stderr
     assert "All that is required is there" in by_variables.stdout
 
 
-def test_doctor_starts_a_server_for_itself_and_leaves_none(home: Path) -> None:
-    done = dbperf(home, "doctor", "--format", "json")
+def test_doctor_starts_a_server_for_itself_and_leaves_none(tmp_path: Path) -> None:
+    done = dbperf(tmp_path, "doctor", "--format", "json", **cli.warm_cache())
     assert done.returncode == 0, done.stderr
     assert "started for this" in done.stderr
     assert json.loads(done.stdout)[0] == {
@@ -122,7 +122,7 @@ def test_doctor_starts_a_server_for_itself_and_leaves_none(home: Path) -> None:
         "why": "older servers lack the statistics that dbperf reads",
         "fix": None,
     }
-    assert json.loads(dbperf(home, "status", "--format", "json").stdout) == {"running": False}
+    assert json.loads(dbperf(tmp_path, "status", "--format", "json", **cli.warm_cache()).stdout) == {"running": False}
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_doctor_starts_a_server_for_itself_and_leaves_none(home: Path) -> None:
         ("host=db passwort=hunter2", 2, "unknown parameter 'passwort'"),
     ],
 )
-def test_bad_connections_end_in_one_line_a_hint_and_a_code(home: Path, dsn: str, code: int, message: str) -> None:
-    done = dbperf(home, "doctor", "--dsn", dsn)
+def test_bad_connections_end_in_one_line_a_hint_and_a_code(tmp_path: Path, dsn: str, code: int, message: str) -> None:
+    done = cli.dbperf_here("doctor", "--dsn", dsn, env=cli.environment(tmp_path), cwd=tmp_path)
     assert done.returncode == code
     assert done.stdout == ""
     assert message in done.stderr
