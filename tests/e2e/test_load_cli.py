@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.support.cli import dbperf_here, environment
+from tests.support.cli import dbperf, dbperf_here, environment
 from tests.support.httpserver import FaultyServer
 
 SUITE = """
@@ -19,10 +17,10 @@ name = "shop"
 gates = ["requests > 10", "errors < 50%"]
 [[stages]]
 users = 2
-duration = "2s"
+duration = "1s"
 [[stages]]
 arrival_rate = 30
-duration = "2s"
+duration = "1s"
 [[endpoints]]
 path = "/ok"
 [think_time]
@@ -36,21 +34,15 @@ def server() -> Iterator[FaultyServer]:
         yield running
 
 
-def dbperf(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dbperf", *args], capture_output=True, text=True, check=False, cwd=cwd, timeout=300
-    )
-
-
 def test_the_ready_suites_are_listed(tmp_path: Path) -> None:
-    done = dbperf("load", "--list", "--format", "json", cwd=tmp_path)
+    done = dbperf_here("load", "--list", "--format", "json", env=environment(tmp_path), cwd=tmp_path)
     assert done.returncode == 0
     suites = {s["name"]: s for s in json.loads(done.stdout)}
     assert {f"LOAD-{i:03d}" for i in range(1, 13)} <= set(suites)
     assert {"smoke", "ramp", "spike", "soak", "stress", "constant"} <= set(suites)
     assert all(s["ci_expected_s"] <= 60 for s in suites.values() if s["ci_expected_s"] is not None)
     assert suites["smoke"]["expected_s"] == 10
-    text = dbperf("load", "--list", cwd=tmp_path).stdout
+    text = dbperf_here("load", "--list", env=environment(tmp_path), cwd=tmp_path).stdout
     assert "LOAD-001" in text
     assert "7 min 25 s" in text
 
