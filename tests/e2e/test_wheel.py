@@ -33,7 +33,7 @@ def call(*args: str | Path, cwd: Path, **env: str) -> str:
 def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment with the wheel in it, installed by pip, as most people do.
 
-    What the wheel depends on is there before, linked from the environment of the tests: half a gigabyte need not be
+    What the wheel depends on is there before, linked from the environment of the tests: 350 MB need not be
     fetched and compiled again. Nothing else is, and pip may fetch nothing: it refuses where something is missing, or is
     of another version than the wheel asks for or requirements/run.txt pins.
     """
