@@ -25,9 +25,31 @@ from tests.support.doc_pages import ROOT
 QUICK = ("run", "--quick", "--duration", "1s", "--warm-up", "0s", "--suite", "s.toml")
 
 
-EARLY = [(s, how) for s in ("database", "seed", "target", "load", "plans") for how in (signal.SIGINT, signal.SIGKILL)]
-# Each is behind all that explains the load: with one of the two signals.
-LATE = [("flames", signal.SIGKILL), ("proof", signal.SIGINT), ("again", signal.SIGKILL)]
+INT, KILL = signal.SIGINT, signal.SIGKILL
+EARLY = [(s, how) for s in ("database", "load") for how in (INT, KILL)]
+EARLY += [("seed", INT), ("target", KILL)]
+LATE = [("statements", KILL), ("plans", INT), ("flames", KILL), ("trace", INT), ("advice", INT), ("proof", INT)]
+LATE += [("again", KILL), ("verdicts", KILL)]
+SHORT = ("statements", "plans", "trace", "verdicts")
+"""Stages that end before another process has noticed that they have begun: there the run sends itself the signal."""
+BY_ITSELF = """
+import os, sys
+from contextlib import contextmanager
+from dbperf.cli.main import main
+from dbperf.lab.stages import Stages
+
+whole = Stages.stage
+
+@contextmanager
+def stage(stages, name, *more):
+    with whole(stages, name, *more) as running:
+        if name == {stage!r}:
+            os.kill(os.getpid(), {how:d})
+        yield running
+
+Stages.stage = stage
+main()
+"""
 
 
 @pytest.fixture
@@ -47,13 +69,16 @@ def test_killed_in_any_stage_it_leaves_a_readable_partial_run_and_no_process(
     env = environment(tmp_path / "home", **(cold_cache if stage == "database" else warm_cache()))
     path = tmp_path / "r"
     (tmp_path / "s.toml").write_text(suite(whole=(stage, how) in EARLY))
-    with started(*QUICK, "--out", path, env=env, cwd=tmp_path) as process:
-        wait_for_stage(path, stage, process)
-        process.send_signal(how)
+    program = ("-c", BY_ITSELF.format(stage=stage, how=how)) if stage in SHORT else ("-m", "dbperf")
+    with started(*QUICK, "--out", path, env=env, cwd=tmp_path, program=program) as process:
+        if stage not in SHORT:
+            wait_for_stage(path, stage, process)
+            process.send_signal(how)
         _, stderr = process.communicate(timeout=300)
     run = RunDirectory.open(path)
     assert run.manifest.status == "partial"
-    # A short stage may end between the look at run.json and the signal: then a later one was interrupted.
+    assert {s for s, _ in (*EARLY, *LATE)} == set(STAGES)
+    # A stage may end between the look at run.json and the signal: then a later one was interrupted.
     reached = [s for s in run.manifest.stages if s.status in ("interrupted", "done")]
     assert STAGES.index(reached[-1].name) >= STAGES.index(stage)
     assert all(s.status == "done" for s in run.manifest.stages[: STAGES.index(stage)])
@@ -78,7 +103,6 @@ def suite(*, whole: bool) -> str:
 
 
 def wait_for_stage(path: Path, stage: str, process: subprocess.Popen[str]) -> None:
-    """Looks often, as planning takes a tenth of a second, and reads only what was written anew."""
     deadline, seen = time.monotonic() + 120, 0
     while time.monotonic() < deadline:
         if (path / "run.json").is_file() and (written := (path / "run.json").stat().st_mtime_ns) != seen:
@@ -87,5 +111,5 @@ def wait_for_stage(path: Path, stage: str, process: subprocess.Popen[str]) -> No
             if any(s["name"] == stage and s["status"] == "running" for s in stages):
                 return
         assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+        time.sleep(0.02)
     raise AssertionError(f"stage {stage} never began")

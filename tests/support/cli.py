@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
@@ -85,10 +85,16 @@ def dbperf_here(*args: str | Path, env: dict[str, str], cwd: Path) -> subprocess
 
 
 @contextmanager
-def started(*args: str | Path, env: dict[str, str], cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """A running command; killed at the end of the block if it still runs."""
+def started(
+    *args: str | Path, env: dict[str, str], cwd: Path, program: Sequence[str] = ("-m", "dbperf")
+) -> Iterator[subprocess.Popen[str]]:
+    """A running command; killed at the end of the block if it still runs.
+
+    Args:
+        program: what Python is told to run.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "dbperf", *args],
+        [sys.executable, *program, *args],
         env=env,
         cwd=cwd,
         stdout=subprocess.PIPE,
