@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from dbperf.records.proof import Applied
 from tests.conftest import Database
 from tests.integration.test_index_migration import advice, plan, write
 from tests.support.index_changes import SHOP, catalog
+from tests.support.module_database import copied_database
 from tests.support.pgserver import PgServer, bindir_18
 
 ONE = """SET lock_timeout = '300ms';
@@ -21,6 +24,22 @@ SET statement_timeout = 0;
 CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_orders_note ON public.orders USING btree (note);
 """
 UNDO = "DROP INDEX CONCURRENTLY IF EXISTS public.idx_orders_note;\n"
+
+
+@pytest.fixture(params=[15, 18])
+def db(request: pytest.FixtureRequest) -> Iterator[Database]:
+    yield from copied_database(request, request.param, SHOP)
+
+
+@pytest.fixture
+def db_18(request: pytest.FixtureRequest) -> Iterator[Database]:
+    yield from copied_database(request, 18, SHOP)
+
+
+@pytest.fixture(scope="module")
+def untouched(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """For what must change nothing."""
+    yield from copied_database(request, 18, SHOP)
 
 
 def folder(tmp_path: Path, up: str = ONE, down: str = UNDO) -> Path:
@@ -40,7 +59,6 @@ def valid(db: Database, name: str) -> str:
 
 
 async def test_a_whole_migration_up_again_and_down(db: Database, tmp_path: Path) -> None:
-    db.psql(SHOP)
     before = catalog(db)
     names = ["idx_orders_placed_total", "idx_orders_lower", "Idx Größe", "idx_event_customer_id"]
     changes, _ = await asyncio.to_thread(plan, db, advice(*names), ["twin", "expressed", "event_customer"])
@@ -65,7 +83,6 @@ async def test_a_whole_migration_up_again_and_down(db: Database, tmp_path: Path)
 
 
 async def test_a_held_table_is_waited_for_in_short_tries(db: Database, tmp_path: Path) -> None:
-    db.psql(SHOP)
     events: list[str] = []
     async with connected(db.dsn, read_only=False, application_name="migration") as holder:
         await holder.execute("BEGIN; LOCK TABLE orders IN SHARE UPDATE EXCLUSIVE MODE")
@@ -83,7 +100,6 @@ async def test_a_held_table_is_waited_for_in_short_tries(db: Database, tmp_path:
 
 
 async def test_it_gives_up_in_time_and_says_who_is_in_the_way(db: Database, tmp_path: Path) -> None:
-    db.psql(SHOP)
     async with connected(db.dsn, read_only=False, application_name="migration") as holder:
         await holder.execute("BEGIN; LOCK TABLE orders IN SHARE MODE")
         done = await apply(folder(tmp_path), db.dsn, options=ApplyOptions(wait_s=1))
@@ -97,14 +113,17 @@ async def test_it_gives_up_in_time_and_says_who_is_in_the_way(db: Database, tmp_
 
 async def test_an_old_transaction_is_noted_and_waited_for(db: Database, tmp_path: Path) -> None:
     """A build waits for transactions that are older than it: not lock_timeout long, but as long as --wait allows."""
-    db.psql(SHOP)
     async with connected(db.dsn, read_only=False, application_name="report") as holder:
         await holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; UPDATE orders SET note = note WHERE id = 1")
         gave_up = await apply(folder(tmp_path), db.dsn, options=ApplyOptions(wait_s=1))
         assert not gave_up.complete
         assert "is left invalid, and the next run removes it" in str(gave_up.error)
         task = asyncio.create_task(apply(folder(tmp_path), db.dsn))
-        await asyncio.sleep(1.0)
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event IN ('virtualxid', 'transactionid')"
+        while not await asyncio.to_thread(db.psql, waits):
+            await asyncio.sleep(0.02)
+            assert not task.done()
+        await asyncio.sleep(0.6)  # twice the lock_timeout
         assert not task.done()
         await holder.execute("ROLLBACK")
         done = await task
@@ -114,21 +133,27 @@ async def test_an_old_transaction_is_noted_and_waited_for(db: Database, tmp_path
 
 async def test_a_vacuum_holding_the_table_is_waited_for(db_18: Database, tmp_path: Path) -> None:
     """A VACUUM by hand takes autovacuum's lock, and like autovacuum against wraparound it does not give way."""
-    db_18.psql(SHOP + "UPDATE orders SET note = note || 'x'")
+    db_18.psql("UPDATE orders SET note = note || 'x'")
     events: list[str] = []
-    slowly = "SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 10; VACUUM orders"
+    slowly = "SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1; VACUUM orders"
     vacuum = asyncio.create_task(asyncio.to_thread(db_18.psql, slowly))
-    while not await asyncio.to_thread(db_18.psql, "SELECT 1 FROM pg_stat_progress_vacuum"):
+    while not (pid := await asyncio.to_thread(db_18.psql, "SELECT pid FROM pg_stat_progress_vacuum")):
         await asyncio.sleep(0.02)
-    done = await apply(folder(tmp_path), db_18.dsn, on_event=events.append)
-    await vacuum
+    task = asyncio.create_task(apply(folder(tmp_path), db_18.dsn, on_event=events.append))
+    while not any("next try" in e for e in events):
+        await asyncio.sleep(0.02)
+        assert not task.done()
+    # It would take half a minute.
+    db_18.psql(f"SELECT pg_cancel_backend({pid})")
+    with pytest.raises(RuntimeError, match="canceling statement due to user request"):
+        await vacuum
+    done = await task
     assert done.complete
     assert any("held by" in e and "ShareUpdateExclusiveLock" in e for e in events)
     assert valid(db_18, "idx_orders_note") == "t"
 
 
 async def test_an_invalid_index_is_removed_and_built(db: Database, tmp_path: Path) -> None:
-    db.psql(SHOP)
     db.psql("CREATE INDEX CONCURRENTLY idx_orders_note ON orders (note)")
     db.psql("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_orders_note'::regclass")
     done = await apply(folder(tmp_path), db.dsn)
@@ -137,7 +162,7 @@ async def test_an_invalid_index_is_removed_and_built(db: Database, tmp_path: Pat
 
 
 async def test_a_name_that_is_taken_stops_before_anything_changes(db: Database, tmp_path: Path) -> None:
-    db.psql(SHOP + "CREATE INDEX second ON orders (total)")
+    db.psql("CREATE INDEX second ON orders (total)")
     before = catalog(db)
     up = ONE + "CREATE INDEX CONCURRENTLY IF NOT EXISTS second ON public.orders USING btree (placed);"
     with pytest.raises(ServerError, match=r"line 4: public\.second exists with another definition: .*\(total\)"):
@@ -152,7 +177,7 @@ async def test_a_name_that_is_taken_stops_before_anything_changes(db: Database, 
 
 
 async def test_the_same_index_under_another_name_is_enough(db: Database, tmp_path: Path) -> None:
-    db.psql(SHOP + "CREATE INDEX other_name ON orders (note ASC)")
+    db.psql("CREATE INDEX other_name ON orders (note ASC)")
     done = await apply(folder(tmp_path), db.dsn)
     assert outcomes(done) == ["already"]
     assert "other_name" in (done.statements[0].note or "")
@@ -168,7 +193,6 @@ async def test_the_same_index_under_another_name_is_enough(db: Database, tmp_pat
     ],
 )
 async def test_what_can_not_be_done_changes_nothing(db_18: Database, tmp_path: Path, change: str, message: str) -> None:
-    db_18.psql(SHOP)
     db_18.psql(change.format(db=db_18.name))
     dsn = db_18.dsn
     if "LOGIN" in change:
@@ -192,16 +216,16 @@ async def test_what_can_not_be_done_changes_nothing(db_18: Database, tmp_path: P
         (ONE + "SET ROLE postgres;", "is no change"),
     ],
 )
-async def test_an_edited_file_that_does_more_is_refused(db_18: Database, tmp_path: Path, up: str, message: str) -> None:
-    db_18.psql(SHOP)
-    before = catalog(db_18)
+async def test_an_edited_file_that_does_more_is_refused(
+    untouched: Database, tmp_path: Path, up: str, message: str
+) -> None:
+    before = catalog(untouched)
     with pytest.raises(StatementError, match=message):
-        await apply(folder(tmp_path, up), db_18.dsn)
-    assert catalog(db_18) == before
+        await apply(folder(tmp_path, up), untouched.dsn)
+    assert catalog(untouched) == before
 
 
 async def test_an_edited_file_that_is_safe_is_applied_with_a_note(db_18: Database, tmp_path: Path) -> None:
-    db_18.psql(SHOP)
     changes, _ = await asyncio.to_thread(plan, db_18, advice("idx_orders_placed_brin"), [])
     write(tmp_path / "m", changes)
     up = tmp_path / "m" / "up.sql"
@@ -212,7 +236,6 @@ async def test_an_edited_file_that_is_safe_is_applied_with_a_note(db_18: Databas
 
 
 async def test_down_keeps_what_somebody_replaced(db_18: Database, tmp_path: Path) -> None:
-    db_18.psql(SHOP)
     made = folder(tmp_path)
     assert (await apply(made, db_18.dsn)).complete
     db_18.psql("DROP INDEX idx_orders_note; CREATE INDEX idx_orders_note ON orders (total)")
@@ -221,13 +244,12 @@ async def test_down_keeps_what_somebody_replaced(db_18: Database, tmp_path: Path
     assert valid(db_18, "idx_orders_note") == "t"
 
 
-async def test_a_folder_without_sql(tmp_path: Path, db_18: Database) -> None:
+async def test_a_folder_without_sql(tmp_path: Path, untouched: Database) -> None:
     with pytest.raises(UsageError, match=r"holds no up\.sql"):
-        await apply(tmp_path, db_18.dsn)
+        await apply(tmp_path, untouched.dsn)
 
 
 async def test_a_failure_in_the_middle_says_how_far_it_came(db: Database, tmp_path: Path) -> None:
-    db.psql(SHOP)
     up = ONE + (
         "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS once ON public.orders USING btree (customer_id);\n"
         "CREATE INDEX CONCURRENTLY IF NOT EXISTS never ON public.orders USING btree (placed, id);\n"
@@ -241,16 +263,18 @@ async def test_a_failure_in_the_middle_says_how_far_it_came(db: Database, tmp_pa
 
 async def test_a_deadlock_with_a_migration_is_tried_again(db: Database, tmp_path: Path) -> None:
     """The build holds its lock and waits for the migration's transaction, which then wants that table exclusively."""
-    db.psql(SHOP)
     events: list[str] = []
     up = ONE.replace("300ms", "60s")
     # A session looks for a deadlock once in each wait, so the circle must have closed before the build's look.
-    db.psql(f"ALTER DATABASE {db.name} SET deadlock_timeout = '4s'")
-    async with connected(db.dsn, read_only=False, lock_timeout_s=None, statement_timeout_s=None) as migration:
+    db.psql(f"ALTER DATABASE {db.name} SET deadlock_timeout = '2s'")
+    async with (
+        connected(db.dsn) as watch,
+        connected(db.dsn, read_only=False, lock_timeout_s=None, statement_timeout_s=None) as migration,
+    ):
         await migration.execute("SET deadlock_timeout = '60s'; BEGIN; UPDATE orders SET note = note WHERE id = 1")
         task = asyncio.create_task(apply(folder(tmp_path, up), db.dsn, on_event=events.append))
-        while db.psql("SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('idx_orders_note')") != "1":
-            await asyncio.sleep(0.05)
+        while not await watch.fetchval("SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('idx_orders_note')"):
+            await asyncio.sleep(0.01)
         await migration.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         await migration.execute("COMMIT")
         done = await task
@@ -259,17 +283,17 @@ async def test_a_deadlock_with_a_migration_is_tried_again(db: Database, tmp_path
     assert any("deadlock" in e for e in events)
 
 
-def test_a_replica_is_refused(tmp_path: Path) -> None:
-    server = PgServer(bindir_18())
-    try:
-        server.psql("CREATE TABLE orders (note text)")
-        server.stop()
-        (server.data / "standby.signal").touch()
-        import shutil
+class Replica(PgServer):
+    def start(self) -> None:
+        (self.data / "standby.signal").touch()
+        if self.user:
+            shutil.chown(self.data / "standby.signal", self.user)
+        super().start()
 
-        if server.user:
-            shutil.chown(server.data / "standby.signal", server.user)
-        server.start()
+
+def test_a_replica_is_refused(tmp_path: Path) -> None:
+    server = Replica(bindir_18(), {"max_connections": "100"})  # as initdb's server had: a replica needs as many
+    try:
         with pytest.raises(ServerError, match="is a replica"):
             asyncio.run(apply(folder(tmp_path), server.dsn()))
     finally:

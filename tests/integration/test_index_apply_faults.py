@@ -36,11 +36,20 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS slow_one ON public.t USING btree (public
 DOWN = "DROP INDEX CONCURRENTLY IF EXISTS public.slow_one;\nDROP INDEX CONCURRENTLY IF EXISTS public.first;\n"
 
 
-@pytest.fixture(params=[15, 18])
+@pytest.fixture(scope="module", params=[15, 18])
 def server(request: pytest.FixtureRequest) -> Iterator[PgServer]:
-    one = PgServer(bindir_15() if request.param == 15 else bindir_18(), {"fsync": "on", "synchronous_commit": "on"})
+    """Its processes are killed, the machine is not: what it wrote is there without fsync."""
+    one = PgServer(bindir_15() if request.param == 15 else bindir_18(), {"synchronous_commit": "on"})
     yield one
     one.close()
+
+
+@pytest.fixture(autouse=True)
+def clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "server" in request.fixturenames:
+        server: PgServer = request.getfixturevalue("server")
+        server.psql("DROP TABLE IF EXISTS t, slow; DROP FUNCTION IF EXISTS slowly")
 
 
 @pytest.fixture
@@ -148,14 +157,14 @@ if os.geteuid() == 0:  # mounting needs root
 
     def test_a_full_disk(server: PgServer, folder: Path, tmp_path: Path) -> None:
         disk = server.folder / "disk"
-        with small_disk(disk, "8m"):
+        with small_disk(disk, "512k"):
             (disk / "ts").mkdir()
             if server.user:
                 shutil.chown(disk / "ts", server.user)
             server.psql(f"CREATE TABLESPACE small LOCATION '{disk / 'ts'}'")
             server.psql(
                 "CREATE TABLE t (id int PRIMARY KEY, v int); "
-                "INSERT INTO t SELECT i, i FROM generate_series(1, 600000) i"
+                "INSERT INTO t SELECT i, i FROM generate_series(1, 60000) i"
             )
             up = "CREATE INDEX CONCURRENTLY IF NOT EXISTS big ON public.t USING btree (v) TABLESPACE small;"
             (folder / "up.sql").write_text(up)
@@ -170,7 +179,7 @@ if os.geteuid() == 0:  # mounting needs root
             assert again.returncode == 0, again.stderr
             assert state(server) == "big=true"
             server.psql("DROP TABLE t")
-            server.stop()
+            server.psql("DROP TABLESPACE small")
 
 
 def test_a_target_marked_as_production_is_refused(server: PgServer, folder: Path, tmp_path: Path) -> None:
@@ -200,7 +209,7 @@ WRAPAROUND = {
 HELD = """
 CREATE TABLE held (id int, note text)
 WITH (autovacuum_enabled = off, autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 10);
-INSERT INTO held SELECT i, md5(i::text) FROM generate_series(1, 200000) i;
+INSERT INTO held SELECT i, md5(i::text) FROM generate_series(1, 60000) i;
 """
 AGE = "DO $$BEGIN FOR i IN 1..100100 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END$$"
 WORKER = """
@@ -225,7 +234,7 @@ def test_an_autovacuum_against_wraparound_does_not_give_way_and_is_waited_for(tm
         (tmp_path / "m" / "down.sql").write_text("DROP INDEX CONCURRENTLY IF EXISTS public.on_note;\n")
         env = environment(tmp_path)
         command = ("apply", tmp_path / "m", "--dsn", server.dsn())
-        gave_up = dbperf(*command, "--wait", "2s", env=env, cwd=tmp_path)
+        gave_up = dbperf(*command, "--wait", "1s", env=env, cwd=tmp_path)
         assert gave_up.returncode == 3, gave_up.stdout
         assert "public.held is held by autovacuum to prevent wraparound, which does not give way" in gave_up.stderr
         assert server.psql(WORKER) == worker  # it was not disturbed

@@ -1,4 +1,4 @@
-"""One database for all tests of a module: for tests that only read, or clean up after themselves."""
+"""Databases that are filled once: one for all tests of a module, or one for each test as a copy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import Database
+from tests.support.pgserver import PgServer
 
 _counter = itertools.count()
+_filled: dict[tuple[str, str], str] = {}
 
 
 def module_database(request: pytest.FixtureRequest, setup: str) -> Iterator[Database]:
-    """For the body of a module-scoped fixture with ``params=[15, 18]``."""
+    """For the body of a module-scoped fixture with ``params=[15, 18]``: tests only read, or clean up themselves."""
     major: int = request.param
     server = request.getfixturevalue(f"server_{major}")
     name = f"m{os.getpid()}_{next(_counter)}"
@@ -22,3 +24,22 @@ def module_database(request: pytest.FixtureRequest, setup: str) -> Iterator[Data
     server.psql(setup, name)
     yield Database(server.dsn(name), name, server, major)
     server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def copied_database(request: pytest.FixtureRequest, major: int, setup: str) -> Iterator[Database]:
+    """For the body of a fixture: a database of its own for each test, with what `setup` makes."""
+    server = request.getfixturevalue(f"server_{major}")
+    name = f"c{os.getpid()}_{next(_counter)}"
+    server.psql(f"CREATE DATABASE {name} TEMPLATE {filled(server, setup)} STRATEGY FILE_COPY")
+    yield Database(server.dsn(name), name, server, major)
+    server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def filled(server: PgServer, setup: str) -> str:
+    """The name of a database to be copied, in which `setup` has run; it stays as long as the server."""
+    if (server.host, setup) not in _filled:
+        name = f"f{os.getpid()}_{next(_counter)}"
+        server.psql(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
+        server.psql(setup, name)
+        _filled[server.host, setup] = name
+    return _filled[server.host, setup]
