@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,17 +24,14 @@ from dbperf.flame.readers import read_profile
 from dbperf.records.stacks import Stacks
 from tests.conftest import Database
 from tests.support import traced_app
-from tests.support.cli import dbperf_here, environment
+from tests.support.cli import dbperf, dbperf_here, environment
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests/support/known_profiles.py"
 
 
-def dbperf(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dbperf", "flame", *args],
-        cwd=cwd, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+flame = partial(dbperf, "flame", cwd=ROOT)
 
 
 def inclusive(s: Stacks) -> dict[str, float]:
@@ -106,7 +104,7 @@ def test_a_slow_health_check_ends_the_sampling(spinning: subprocess.Popen[bytes]
 @pytest.fixture
 def deep() -> Iterator[tuple[int, Callable[[], float]]]:
     """A process whose stacks py-spy can't read ten times a second, and what asks for its health, in ms."""
-    child = subprocess.Popen([sys.executable, PROGRAM, "deep", "200"], stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, PROGRAM, "deep", "80"], stdout=subprocess.PIPE)
     assert child.stdout is not None
     with socket.create_connection(("127.0.0.1", int(child.stdout.readline()))) as connection:
 
@@ -151,13 +149,21 @@ def test_a_target_that_sampling_slows_down_is_left_alone(deep: tuple[int, Callab
     assert min(ask() for _ in range(5)) < slowest
 
 
-def test_a_process_that_ends_in_the_middle(spinning: subprocess.Popen[bytes]) -> None:
+def test_a_process_that_ends_in_the_middle(
+    spinning: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where py-spy's words are found
+
     def end() -> None:
+        eventually(lambda: any("Sampling process" in log.read_text() for log in tmp_path.glob("*/*.log")))
+        time.sleep(0.5)
         spinning.kill()
         spinning.wait()
 
-    threading.Timer(3, end).start()  # py-spy has started by then
+    ending = threading.Thread(target=end)
+    ending.start()
     s = pyspy.record(spinning.pid, 60)
+    ending.join()
     assert total(s) > 0
     assert any("ended while it was sampled" in n for n in s.notes)
 
@@ -209,7 +215,7 @@ def test_no_such_program(tmp_path: Path) -> None:
 
 
 def test_command_line(tmp_path: Path) -> None:
-    done = dbperf(
+    done = flame(
         "--out", str(tmp_path), "--format", "html,svg,speedscope,collapsed,json", "--engine", "sampler",
         "--", sys.executable, str(PROGRAM), "asyncio",
     )  # fmt: skip
@@ -221,21 +227,21 @@ def test_command_line(tmp_path: Path) -> None:
     for path in written[2:]:
         assert inclusive(read_profile(path))["heavy"] == pytest.approx(900, rel=0.2)
     out = tmp_path / "diff.html"
-    compared = dbperf("diff", str(written[4]), str(written[2]), "--out", str(out))
+    compared = flame("diff", str(written[4]), str(written[2]), "--out", str(out))
     assert compared.returncode == 0, compared.stderr
     assert "heavy" in compared.stdout
     assert out.read_text().startswith("<!doctype html>")
 
 
 def test_cprofile_of_a_function_and_of_an_endpoint(tmp_path: Path) -> None:
-    done = dbperf("--cprofile", "tests.support.known_profiles:in_tasks", "--out", str(tmp_path), "--format", "json")
+    done = flame("--cprofile", "tests.support.known_profiles:in_tasks", "--out", str(tmp_path), "--format", "json")
     assert done.returncode == 0, done.stderr
     assert "spin" in done.stderr
     assert (tmp_path / "profile.pstats").exists()
     assert inclusive(read_profile(tmp_path / "profile.pstats"))["heavy"] == pytest.approx(900, rel=0.2)
     requests = tmp_path / "requests"
     requests.write_text("GET /\n")
-    done = dbperf(
+    done = flame(
         "--cprofile", "tests.support.known_profiles:app", "--requests", str(requests), "--rounds", "5",
         "--out", str(tmp_path), "--format", "json",
     )  # fmt: skip
@@ -250,10 +256,9 @@ def test_an_endpoint_on_greenlets_is_sampled(db: Database, tmp_path: Path) -> No
     db.psql(traced_app.SCHEMA)
     requests = tmp_path / "requests"
     requests.write_text('{"path": "/compute", "repeat": 3}\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "dbperf", "flame", "--cprofile", "tests.support.traced_app:from_environment()",
-         "--requests", str(requests), "--out", str(tmp_path), "--format", "json"],
-        cwd=ROOT, env={**os.environ, "TRACED_APP_DSN": db.dsn}, capture_output=True, text=True, check=False,
+    done = flame(
+        "--cprofile", "tests.support.traced_app:from_environment()", "--requests", requests, "--out", tmp_path,
+        "--format", "json", env={**os.environ, "TRACED_APP_DSN": db.dsn},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "greenlets switched" in done.stderr
@@ -263,7 +268,7 @@ def test_an_endpoint_on_greenlets_is_sampled(db: Database, tmp_path: Path) -> No
 
 def test_a_failing_command_keeps_its_profile(tmp_path: Path) -> None:
     program = "import sys, time; e = time.thread_time() + 0.5\nwhile time.thread_time() < e: pass\nsys.exit(3)"
-    done = dbperf(
+    done = flame(
         "--engine", "sampler", "--out", str(tmp_path), "--format", "collapsed", "--", sys.executable, "-c", program
     )
     assert done.returncode == 0
@@ -274,7 +279,7 @@ def test_memory_at_the_peak(tmp_path: Path) -> None:
     program = tmp_path / "grow.py"
     program.write_text("def hold():\n    return bytearray(30_000_000)\n\ndef pass_by():\n    bytearray(9_000_000)\n\n"
                        "pass_by()\nkept = hold()\n")  # fmt: skip
-    done = dbperf(
+    done = flame(
         "--engine", "memray", "--out", str(tmp_path), "--format", "json,html", "--", sys.executable, str(program)
     )
     assert done.returncode == 0, done.stderr
@@ -283,7 +288,7 @@ def test_memory_at_the_peak(tmp_path: Path) -> None:
     held = inclusive(s)
     assert held["hold"] == pytest.approx(30_000_000, rel=0.02)
     assert "pass_by" not in held
-    refused = dbperf("--engine", "memray", "--out", str(tmp_path), "--", "sleep", "1")
+    refused = flame("--engine", "memray", "--out", str(tmp_path), "--", "sleep", "1")
     assert refused.returncode == 2
 
 
@@ -315,17 +320,16 @@ def test_memory_of_an_endpoint_and_of_a_function(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(ALLOCATING_APP)
     (tmp_path / "requests").write_text("GET /grow\n")
 
-    def flame(*args: str) -> Stacks:
-        command = [sys.executable, "-m", "dbperf", "flame", "--out", "out", "--format", "json", *args]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    def memory(*args: str) -> Stacks:
+        done = dbperf("flame", "--out", "out", "--format", "json", "--memory", *args, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return read_profile(tmp_path / "out" / "flame.stacks.json")
 
-    endpoint = flame("--memory", "shop:app", "--requests", "requests")
+    endpoint = memory("shop:app", "--requests", "requests")
     assert endpoint.unit == "bytes"
     assert inclusive(endpoint)["grow"] == pytest.approx(20_000_000, rel=0.02)
     assert "once" not in inclusive(endpoint)
-    assert inclusive(flame("--memory", "shop:once"))["once"] == pytest.approx(30_000_000, rel=0.02)
+    assert inclusive(memory("shop:once"))["once"] == pytest.approx(30_000_000, rel=0.02)
 
 
 @pytest.mark.parametrize(
