@@ -75,9 +75,9 @@ def driver_pids() -> list[int]:
 
 
 async def test_every_kind_of_answer_is_measured_and_counted(server: FaultyServer, tmp_path: Path) -> None:
-    text = arriving(40, "/ok", "/delay?ms=50", "/status/500", "/reset", "/nothere").replace('"400ms"', '"30s"')
-    text += '[[endpoints]]\npath = "/hang"\ntimeout = "400ms"\n[[endpoints]]\npath = "/big?mb=20"\nweight = 0.3\n'
-    load = await run_load(parse_suite(text, "x"), server.url, out_dir=tmp_path, duration_s=2)
+    text = arriving(80, "/ok", "/delay?ms=50", "/status/500", "/reset", "/nothere").replace('"400ms"', '"30s"')
+    text += '[[endpoints]]\npath = "/hang"\ntimeout = "400ms"\n[[endpoints]]\npath = "/big?mb=20"\nweight = 0.15\n'
+    load = await run_load(parse_suite(text, "x"), server.url, out_dir=tmp_path, duration_s=1)
     assert load.complete
     found = by_name(load)
     assert found["GET /ok"].errors == 0
@@ -100,7 +100,7 @@ async def test_every_kind_of_answer_is_measured_and_counted(server: FaultyServer
     assert found["GET /big"].response_bytes == found["GET /big"].requests * (20 << 20)
     assert any("GET /nothere was answered 404 every time" in note for note in load.notes)
     assert load.stages[0].requests == sum(e.requests for e in found.values())
-    assert window_s(load.stages[0]) >= 1.99
+    assert window_s(load.stages[0]) >= 0.99
     assert load.seconds
     assert parse_document(Load, load.to_json(), source="x") == load
     assert (tmp_path / "load_test_results.html").stat().st_size > 10_000
@@ -142,7 +142,7 @@ async def test_bodies_and_paths_are_filled_from_data_and_headers_are_sent(server
     )
     text = text.replace("users = 4", 'arrival_rate = 100\narrivals = "uniform"')
     load = await run_load(
-        parse_suite(text, "x"), server.url, out_dir=tmp_path, headers={"X-API-Key": "k3y"}, duration_s=3
+        parse_suite(text, "x"), server.url, out_dir=tmp_path, headers={"X-API-Key": "k3y"}, duration_s=1
     )
     found = by_name(load)
     assert set(found) == {"POST /echo", "item", "GET /secret"}
@@ -157,7 +157,7 @@ async def test_bodies_and_paths_are_filled_from_data_and_headers_are_sent(server
 
 
 async def test_the_measured_window_is_told_and_holds_no_warm_up(server: FaultyServer, tmp_path: Path) -> None:
-    text = endpoints("/ok").replace('duration = "2s"', 'duration = "1s"\nramp = "1s"\nwarm_up = "500ms"')
+    text = endpoints("/ok").replace('duration = "2s"', 'duration = "500ms"\nramp = "500ms"\nwarm_up = "500ms"')
     edges: list[tuple[str, str, float]] = []
     events: list[LoadEvent] = []
 
@@ -183,12 +183,12 @@ async def test_the_measured_window_is_told_and_holds_no_warm_up(server: FaultySe
 
 async def test_requests_that_never_end_are_counted_as_unfinished(server: FaultyServer, tmp_path: Path) -> None:
     text = endpoints("/hang").replace('"400ms"', '"60s"').replace('drain = "1s"', 'drain = "200ms"')
-    text = text.replace('duration = "2s"', 'duration = "2s"\nwarm_up = "1s"')
+    text = text.replace('duration = "2s"', 'duration = "2s"\nwarm_up = "500ms"')
     load = await run_load(parse_suite(text, "x"), server.url, out_dir=tmp_path, duration_s=1, locust_files=False)
     # The four users started in the warm-up and hang since: nothing started inside the window, nothing is claimed.
     assert load.complete
     assert load.stages[0].requests == 0
-    text = arriving(40, "/hang", "/ok").replace('"400ms"', '"60s"').replace('drain = "30s"', 'drain = "2s"')
+    text = arriving(40, "/hang", "/ok").replace('"400ms"', '"60s"').replace('drain = "30s"', 'drain = "1s"')
     load = await run_load(parse_suite(text, "x"), server.url, out_dir=tmp_path, duration_s=1, locust_files=False)
     unfinished, answered = by_name(load)["GET /hang"].unfinished, by_name(load)["GET /ok"].requests
     assert 1 <= unfinished <= 39
@@ -248,7 +248,7 @@ async def test_a_killed_driver_leaves_everything_up_to_the_last_second(server: F
     def watch(event: LoadEvent) -> None:
         nonlocal seconds
         seconds += event.kind == "second" and event.phase == "measured"
-        if seconds == 3:
+        if seconds == 2:
             for pid in driver_pids():
                 os.kill(pid, signal.SIGKILL)
 
@@ -335,10 +335,11 @@ asyncio.run(run_load(load_suite(folder / "s.toml"), {server.url!r}, out_dir=fold
 
 
 async def test_arrivals_come_at_their_rate_however_slow_the_answers_are(server: FaultyServer, tmp_path: Path) -> None:
-    text = arriving(40, "/delay?ms=300").replace("[think_time]", 'warm_up = "1s"\n[think_time]')
+    text = arriving(40, "/delay?ms=300").replace("[think_time]", 'warm_up = "500ms"\n[think_time]')
     load = await run_load(
-        parse_suite(text.replace('"400ms"', '"5s"'), "x"), server.url, out_dir=tmp_path, locust_files=False
-    )
+        parse_suite(text.replace('"400ms"', '"5s"'), "x"), server.url, out_dir=tmp_path, duration_s=1,
+        locust_files=False,
+    )  # fmt: skip
     stage = load.stages[0]
     assert (stage.model, stage.arrival_rate_per_s, stage.not_started) == ("open", 40, 0)
     # Four users who wait for their answers would manage 13 a second.
@@ -346,10 +347,11 @@ async def test_arrivals_come_at_their_rate_however_slow_the_answers_are(server: 
 
 
 async def test_arrivals_that_find_no_client_are_counted_and_felt(server: FaultyServer, tmp_path: Path) -> None:
-    text = "max_in_flight = 2\n" + endpoints("/delay?ms=300").replace("users = 4", "arrival_rate = 40")
+    text = "max_in_flight = 2\n" + endpoints("/delay?ms=300").replace("users = 4", "arrival_rate = 80")
     load = await run_load(
-        parse_suite(text.replace('"400ms"', '"5s"'), "x"), server.url, out_dir=tmp_path, locust_files=False
-    )
+        parse_suite(text.replace('"400ms"', '"5s"'), "x"), server.url, out_dir=tmp_path, duration_s=1,
+        locust_files=False,
+    )  # fmt: skip
     stage = load.stages[0]
     (e,) = stage.endpoints
     assert stage.not_started > 30
@@ -364,7 +366,7 @@ async def test_stages_of_users_and_of_arrivals_follow_each_other(server: FaultyS
         "[think_time]",
         '[[stages]]\narrival_rate = 50\nduration = "1s"\n[[stages]]\nusers = 2\nduration = "1s"\n[think_time]',
     )
-    load = await run_load(parse_suite(text, "x"), server.url, out_dir=tmp_path, duration_s=1, locust_files=False)
+    load = await run_load(parse_suite(text, "x"), server.url, out_dir=tmp_path, duration_s=0.5, locust_files=False)
     assert [(s.name, s.model, s.requests > 0) for s in load.stages] == [
         ("4 users", "closed", True),
         ("50/s", "open", True),
@@ -389,17 +391,17 @@ async def test_a_stall_is_felt_by_every_request_that_was_due_in_it(server: Fault
     async def stall(_: str) -> None:
         urllib.request.urlopen(f"{server.url}/stall?s=0").close()
         asyncio.get_running_loop().call_later(
-            1, lambda: asyncio.create_task(asyncio.to_thread(urllib.request.urlopen, f"{server.url}/stall?s=2"))
+            0.5, lambda: asyncio.create_task(asyncio.to_thread(urllib.request.urlopen, f"{server.url}/stall?s=1"))
         )
 
     load = await run_load(
-        parse_suite(text, "x"), server.url, out_dir=tmp_path, duration_s=5, locust_files=False, on_measuring=stall
+        parse_suite(text, "x"), server.url, out_dir=tmp_path, duration_s=2.5, locust_files=False, on_measuring=stall
     )
     (e,) = load.stages[0].endpoints
     assert (e.unfinished, e.errors) == (0, 0)
     latencies = Latencies.decode(e.latency)
     for q in (0.5, 0.8, 0.9, 0.95):
-        truth = known_quantile_ms(q, window_s=window_s(load.stages[0]), stall_s=2)
+        truth = known_quantile_ms(q, window_s=window_s(load.stages[0]), stall_s=1)
         assert latencies.at_rank_ms(round(q * latencies.count)) >= 0.95 * truth, q
 
 
@@ -436,8 +438,9 @@ async def test_somebody_s_own_locustfile_is_measured_in_the_suite_s_stages(
 ) -> None:
     (tmp_path / "locustfile.py").write_text(LOCUSTFILE)
     load = await run_load(
-        parse_suite(endpoints("/ok"), "x"), server.url, out_dir=tmp_path, locustfile=tmp_path / "locustfile.py"
-    )
+        parse_suite(endpoints("/ok"), "x"), server.url, out_dir=tmp_path, locustfile=tmp_path / "locustfile.py",
+        duration_s=1,
+    )  # fmt: skip
     found = {name: [(x.kind, x.status) for x in e.errors_by_kind] for name, e in by_name(load).items()}
     assert found == {
         "GET front": [],
@@ -451,7 +454,7 @@ async def test_a_locustfile_s_users_are_spread_over_processes(server: FaultyServ
     fleet = Fleet(workers=2, port=free_port(), local=(Place(region="near"), Place(region="far")))
     load = await run_load(
         parse_suite(endpoints("/ok"), "x"), server.url, out_dir=tmp_path, locustfile=tmp_path / "locustfile.py",
-        fleet=fleet, headers={"X-Asked": "yes"},
+        fleet=fleet, headers={"X-Asked": "yes"}, duration_s=1,
     )  # fmt: skip
     assert load.complete
     assert load.generator.processes == 2
