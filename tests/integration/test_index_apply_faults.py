@@ -163,8 +163,7 @@ if os.geteuid() == 0:  # mounting needs root
                 shutil.chown(disk / "ts", server.user)
             server.psql(f"CREATE TABLESPACE small LOCATION '{disk / 'ts'}'")
             server.psql(
-                "CREATE TABLE t (id int PRIMARY KEY, v int); "
-                "INSERT INTO t SELECT i, i FROM generate_series(1, 60000) i"
+                "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 60000) i"
             )
             up = "CREATE INDEX CONCURRENTLY IF NOT EXISTS big ON public.t USING btree (v) TABLESPACE small;"
             (folder / "up.sql").write_text(up)

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -298,6 +299,8 @@ async def test_a_suite_is_derived_from_an_openapi_document(server: FaultyServer,
         "GET /items/{id}": "it needs id",
         "POST /echo": "not a GET: it may change data, and needs a body that dbperf doesn't know",
     }
+    (stage,) = suite.stages
+    suite = msgspec.structs.replace(suite, stages=[msgspec.structs.replace(stage, ramp_s=0)])
     load = await run_load(suite, server.url, out_dir=tmp_path, warm_up_s=0, locust_files=False)
     assert load.stages[0].requests > 0
     with pytest.raises(TargetError, match="answers 404"):
