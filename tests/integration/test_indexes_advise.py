@@ -84,7 +84,7 @@ def specs_of(advice: Advice) -> list[str]:
 async def test_what_must_never_happen(server_15: PgServer, shop_15: str, host: ShadowHost) -> None:
     """Advice from PostgreSQL 15 by a read-only role, under several budgets."""
     catalog = await read(server_15.dsn(shop_15, f"{shop_15}_ro"))
-    found = workload(corpus(40))
+    found = workload(corpus(20))
     async with planner_for(host, catalog) as planner:
         budgets = [0, 200_000, 1 << 20, 3 << 20, 10 << 20, None]
         advices = [await advise(catalog, found, planner, Request(budget_bytes=b)) for b in budgets]
@@ -122,7 +122,7 @@ async def test_the_advice_is_good_when_it_is_built(db_18: Database, host: Shadow
     db_18.psql(SHOP)
     db_18.psql("VACUUM ANALYZE")
     catalog = await read(db_18.dsn)
-    found = workload(corpus(30, seed=9))
+    found = workload(corpus(20, seed=9))
     async with planner_for(host, catalog) as planner:
         advice = await advise(catalog, found, planner)
     conn = await asyncpg.connect(db_18.dsn)
@@ -358,7 +358,7 @@ def test_an_exported_file_works_with_the_target_stopped(tmp_path: Path) -> None:
         server.psql("CREATE ROLE ro LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO ro")
         folder = tmp_path / "workload"
         folder.mkdir()
-        for i, sql in enumerate(corpus(12)):
+        for i, sql in enumerate(corpus(8)):
             (folder / f"q{i}.sql").write_text(f"-- calls: {i + 1}\n{sql};\n")
         (folder / "broken.sql").write_text("SELEC")
         dsn = server.dsn(user="ro")
@@ -383,7 +383,7 @@ def test_an_exported_file_works_with_the_target_stopped(tmp_path: Path) -> None:
     assert first.skipped[0].id == "broken"
     assert first.server_version.startswith("15")
     rows = json.loads(costs.stdout)["statements"]
-    assert sum(r["ratio"] is not None for r in rows) == 12
+    assert sum(r["ratio"] is not None for r in rows) == 8
     assert {"id", "source_cost", "shadow_cost", "ratio"} <= set(rows[0])
     redacted = dbperf("advise", "--shadow", tmp_path / "shop1.json")
     assert redacted.returncode == 0, redacted.stderr
@@ -424,7 +424,7 @@ def test_bad_arguments(tmp_path: Path, db_18: Database) -> None:
 async def test_a_time_limit_gives_the_best_so_far(server_15: PgServer, shop_15: str, host: ShadowHost) -> None:
     catalog = await read(server_15.dsn(shop_15))
     async with planner_for(host, catalog) as planner:
-        advice = await advise(catalog, workload(corpus(30)), planner, Request(time_limit_s=0))
+        advice = await advise(catalog, workload(corpus(20)), planner, Request(time_limit_s=0))
     assert not advice.complete
     assert advice.cost_after <= advice.cost_before
 

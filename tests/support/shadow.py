@@ -36,9 +36,9 @@ SELECT setseed(0.5);
 CREATE TABLE customer (id bigserial PRIMARY KEY, name text NOT NULL, email varchar(100), region int NOT NULL,
                        tags text[], profile jsonb, created timestamptz NOT NULL DEFAULT now());
 CREATE TABLE product (id int PRIMARY KEY, sku char(12) NOT NULL, category text, price numeric(10, 2), weight real);
-CREATE TABLE orders (id bigserial PRIMARY KEY, customer_id bigint NOT NULL REFERENCES customer,
+CREATE TABLE orders (id bigserial PRIMARY KEY, customer_id bigint NOT NULL,
                      status text NOT NULL, placed date NOT NULL, total numeric, note text);
-CREATE TABLE item (order_id bigint NOT NULL REFERENCES orders, line smallint NOT NULL, product_id int NOT NULL,
+CREATE TABLE item (order_id bigint NOT NULL, line smallint NOT NULL, product_id int NOT NULL,
                    quantity int NOT NULL, price numeric(10, 2) NOT NULL, PRIMARY KEY (order_id, line));
 INSERT INTO customer (name, email, region, tags, profile, created)
 SELECT md5(i::text), 'user' || i || '@example.org', (random() ^ 2 * 50)::int, ARRAY['t' || i % 30, 'u' || i % 7],
@@ -52,6 +52,8 @@ SELECT 1 + (random() ^ 3 * 19999)::int, (ARRAY['open', 'paid', 'sent', 'sent', '
 FROM generate_series(1, 50000) i;
 INSERT INTO item SELECT o, l, 1 + (random() * 2999)::int, 1 + (random() * 5)::int, random() * 500
 FROM generate_series(1, 50000) o, generate_series(1, 3) l;
+ALTER TABLE orders ADD FOREIGN KEY (customer_id) REFERENCES customer;
+ALTER TABLE item ADD FOREIGN KEY (order_id) REFERENCES orders;
 CREATE INDEX ON orders (customer_id, placed DESC);
 CREATE INDEX ON item (product_id) INCLUDE (quantity);
 CREATE INDEX ON customer (lower(email));
