@@ -16,11 +16,18 @@ from dbperf.postgres.create import copy_database, create_database
 from dbperf.postgres.embedded import Embedded
 from tests.conftest import Database
 from tests.integration.test_index_verify import EVENTS, advice, run
+from tests.support.cli import warm_cache
 from tests.support.index_changes import catalog
+from tests.support.module_database import copied_database
+
+
+@pytest.fixture
+def db_18(request: pytest.FixtureRequest) -> Iterator[Database]:
+    yield from copied_database(request, 18, EVENTS)
 
 
 async def test_evicted_blocks_are_read_again(db_18: Database) -> None:
-    db_18.psql(EVENTS + "ALTER TABLE event SET (autovacuum_enabled = off)")
+    db_18.psql("ALTER TABLE event SET (autovacuum_enabled = off)")
     cache = ColdCache(db_18.server.data)
     query = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON, TIMING OFF) SELECT sum(length(note)) FROM event"
     async with connected(db_18.dsn, read_only=False) as conn:
@@ -48,10 +55,10 @@ async def test_an_older_server_says_why_not(db_15: Database) -> None:
 
 
 async def test_what_is_kept_is_measured_cold_as_well(db_18: Database, tmp_path: Path) -> None:
-    db_18.psql(EVENTS + "CREATE EXTENSION pg_buffercache")
+    db_18.psql("CREATE EXTENSION pg_buffercache")
     before = catalog(db_18)
     given = advice(idx_customer="CREATE INDEX idx_customer ON public.event (customer)")
-    options = VerifyOptions(statement_s=0.5, keep=False, data_dir=db_18.server.data)
+    options = VerifyOptions(statement_s=0.2, keep=False, data_dir=db_18.server.data)
     proof = await run(db_18, tmp_path, given, "by-customer", "move", options=options)
     assert proof.cold is not None
     (index,) = proof.indexes
@@ -61,15 +68,15 @@ async def test_what_is_kept_is_measured_cold_as_well(db_18: Database, tmp_path: 
     assert statement.cold.pairs >= 1
     assert statement.cold.before_ms > 0
     assert catalog(db_18) == before
-    warm = await run(db_18, tmp_path, given, "by-customer", options=VerifyOptions(statement_s=0.5, keep=False))
+    warm = await run(db_18, tmp_path, given, "by-customer", options=VerifyOptions(statement_s=0.2, keep=False))
     assert warm.cold is None
     assert warm.indexes[0].statements[0].cold is None
     assert any("all times are warm" in n for n in warm.notes)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    with embedded.start(tmp_path_factory.mktemp("cache"), private=True) as one:
+def server() -> Iterator[Embedded]:
+    with embedded.start(Path(warm_cache()["XDG_CACHE_HOME"]) / "dbperf", private=True) as one:
         yield one
 
 

@@ -30,7 +30,7 @@ from dbperf.records.advice import Advice, IndexKey, IndexSpec
 from dbperf.records.base import parse_document
 from dbperf.records.shadow import Catalog, WorkloadStatement
 from tests.conftest import Database
-from tests.support.cli import dbperf, dbperf_here, environment
+from tests.support.cli import dbperf, dbperf_here, environment, warm_cache
 from tests.support.pgserver import PgServer, bindir_15
 from tests.support.shadow import SHOP, ShadowHost, corpus
 
@@ -352,6 +352,7 @@ async def test_hypopg_must_be_there(db_18: Database) -> None:
 
 
 def test_an_exported_file_works_with_the_target_stopped(tmp_path: Path) -> None:
+    env = {**os.environ, **warm_cache()}
     server = PgServer(bindir_15())
     try:
         server.psql(f"{SHOP}; CREATE EXTENSION pg_stat_statements; VACUUM ANALYZE")
@@ -362,19 +363,19 @@ def test_an_exported_file_works_with_the_target_stopped(tmp_path: Path) -> None:
             (folder / f"q{i}.sql").write_text(f"-- calls: {i + 1}\n{sql};\n")
         (folder / "broken.sql").write_text("SELEC")
         dsn = server.dsn(user="ro")
-        online = dbperf("advise", "--dsn", dsn, "--workload", folder, "--format", "json", "--budget", "2MB")
+        online = dbperf("advise", "--dsn", dsn, "--workload", folder, "--format", "json", "--budget", "2MB", env=env)
         assert online.returncode == 0, online.stderr
-        costs = dbperf("shadow", "costs", "--dsn", server.dsn(), "--workload", folder, "--format", "json")
+        costs = dbperf("shadow", "costs", "--dsn", server.dsn(), "--workload", folder, "--format", "json", env=env)
         assert costs.returncode == 0, costs.stderr
         for redact in ([], ["--redact"]):
             file = tmp_path / f"shop{len(redact)}.json"
-            done = dbperf("shadow", "export", "--dsn", dsn, "--workload", folder, "-o", file, *redact)
+            done = dbperf("shadow", "export", "--dsn", dsn, "--workload", folder, "-o", file, *redact, env=env)
             assert done.returncode == 0, done.stderr
             assert file.name in done.stdout
     finally:
         server.close()
     # With other hashes sets have another order: the advice must not.
-    again = {**os.environ, "PYTHONHASHSEED": "7"}
+    again = {**env, "PYTHONHASHSEED": "7"}
     offline = dbperf("advise", "--shadow", tmp_path / "shop0.json", "--format", "json", "--budget", "2MB", env=again)
     assert offline.returncode == 0, offline.stderr
     first = parse_document(Advice, online.stdout.encode(), source="online")
@@ -385,7 +386,7 @@ def test_an_exported_file_works_with_the_target_stopped(tmp_path: Path) -> None:
     rows = json.loads(costs.stdout)["statements"]
     assert sum(r["ratio"] is not None for r in rows) == 8
     assert {"id", "source_cost", "shadow_cost", "ratio"} <= set(rows[0])
-    redacted = dbperf("advise", "--shadow", tmp_path / "shop1.json")
+    redacted = dbperf("advise", "--shadow", tmp_path / "shop1.json", env=env)
     assert redacted.returncode == 0, redacted.stderr
     assert "CREATE INDEX" in redacted.stdout
     assert "example.org" not in (tmp_path / "shop1.json").read_text()
