@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,18 +26,41 @@ from dbperf.postgres.connect import connected
 from dbperf.postgres.postmaster import processes_of
 from dbperf.postgres.server_info import server_info
 from tests.support.accounts import ordinary_user
-from tests.support.pgserver import bindir_15
+from tests.support.pgserver import bindir_15, data_folder
 from tests.support.waiting import eventually, gone
 
 
-@pytest.fixture
-def cache() -> Iterator[Path]:
-    """A cache folder that any account can enter (pytest's own tmp_path is root's alone)."""
-    folder = Path(tempfile.mkdtemp(prefix="dbc-"))
+@contextmanager
+def cache_folder() -> Iterator[Path]:
+    """One that any account can enter (pytest's own tmp_path is root's alone)."""
+    folder = Path(tempfile.mkdtemp(prefix="dbc-", dir=data_folder()))
     folder.chmod(0o755)
     yield folder
     embedded.remove(folder)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def cache() -> Iterator[Path]:
+    """An empty cache folder."""
+    with cache_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def known() -> Iterator[Path]:
+    with cache_folder() as folder:
+        embedded.start(folder, private=True).stop()
+        embedded.start(folder).stop()
+        yield folder
+
+
+@pytest.fixture
+def used(known: Path) -> Iterator[Path]:
+    """A cache folder in which initdb has made both clusters, the lasting one and that of private servers."""
+    with cache_folder() as folder:
+        subprocess.run(["cp", "-a", f"{known}/.", folder], check=True)
+        yield folder
 
 
 async def fetchval(dsn: str, sql: str, *, read_only: bool = True) -> object:
@@ -44,8 +68,8 @@ async def fetchval(dsn: str, sql: str, *, read_only: bool = True) -> object:
         return await connection.fetchval(sql)
 
 
-async def test_a_private_server_has_what_dbperf_needs_and_goes_without_a_trace(cache: Path) -> None:
-    with embedded.start(cache, private=True, settings={"work_mem": "5MB"}) as server:
+async def test_a_private_server_has_what_dbperf_needs_and_goes_without_a_trace(used: Path) -> None:
+    with embedded.start(used, private=True, settings={"work_mem": "5MB"}) as server:
         async with connected(server.dsn()) as connection:
             found = await server_info(connection, dsn=server.dsn(), embedded=True)
         assert found.version_num // 10000 == 18
@@ -128,8 +152,8 @@ def test_two_starts_at_once_give_one_lasting_server_and_two_private_ones(cache: 
 
 
 @pytest.mark.parametrize("content", ["{pid}\n{data}\n0\n5432\n{home}\n\n\nready\n", "1\n", "", "garbage\n\n"])
-async def test_a_stale_pid_file_is_no_obstacle(cache: Path, content: str) -> None:
-    server = embedded.start(cache)
+async def test_a_stale_pid_file_is_no_obstacle(used: Path, content: str) -> None:
+    server = embedded.start(used)
     server.stop()
     # After a restart of the machine the pid may well be that of something else, running under the same account.
     other = subprocess.Popen(["sleep", "600"], user=unprivileged_account())
@@ -137,15 +161,15 @@ async def test_a_stale_pid_file_is_no_obstacle(cache: Path, content: str) -> Non
         pid_file = server.data_dir / "postmaster.pid"
         pid_file.write_text(content.format(pid=other.pid, data=server.data_dir, home=server.socket_dir))
         (server.socket_dir / ".s.PGSQL.5432.lock").write_text(f"{other.pid}\n")
-        assert await fetchval(embedded.start(cache).dsn(), "SELECT 1") == 1
+        assert await fetchval(embedded.start(used).dsn(), "SELECT 1") == 1
         assert other.poll() is None
     finally:
         other.kill()
         other.wait()
 
 
-async def test_after_a_killed_postmaster_its_orphans_end_and_the_data_is_there(cache: Path) -> None:
-    server = embedded.start(cache)
+async def test_after_a_killed_postmaster_its_orphans_end_and_the_data_is_there(used: Path) -> None:
+    server = embedded.start(used)
     await fetchval(server.dsn(), "CREATE TABLE kept AS SELECT 42 AS answer", read_only=False)
     # A backend too busy to notice that its postmaster has gone still holds the shared memory.
     connection = await asyncpg.connect(server.dsn())
@@ -154,7 +178,7 @@ async def test_after_a_killed_postmaster_its_orphans_end_and_the_data_is_there(c
     os.kill(server.pid, signal.SIGKILL)
     assert eventually(lambda: not server.running)
     assert not gone(busy)
-    again = embedded.start(cache)
+    again = embedded.start(used)
     assert again.started
     assert await fetchval(again.dsn(), "SELECT answer FROM kept") == 42
     assert gone(busy)
@@ -198,22 +222,22 @@ async def test_an_older_postgresql_serves_as_well(cache: Path) -> None:
         assert await fetchval(server.dsn(), "SELECT count(*) >= 0 FROM pg_stat_statements") is True
 
 
-def test_a_folder_that_is_no_cluster_is_left_alone(cache: Path) -> None:
-    server = embedded.start(cache)
+def test_a_folder_that_is_no_cluster_is_left_alone(used: Path) -> None:
+    server = embedded.start(used)
     server.stop()
     (server.data_dir / "PG_VERSION").unlink()
     with pytest.raises(ServerError, match="is not a PostgreSQL data folder"):
-        embedded.start(cache)
+        embedded.start(used)
     assert (server.data_dir / "base").is_dir()
 
 
-def test_a_setting_that_postgresql_refuses_is_told_in_its_words(cache: Path) -> None:
+def test_a_setting_that_postgresql_refuses_is_told_in_its_words(used: Path) -> None:
     with pytest.raises(ServerError, match='invalid value for parameter "work_mem": "much"'):
-        embedded.start(cache, private=True, settings={"work_mem": "much"})
-    assert list((cache / "private").iterdir()) == []
+        embedded.start(used, private=True, settings={"work_mem": "much"})
+    assert list((used / "private").iterdir()) == []
     with pytest.raises(ServerError, match='invalid value for parameter "work_mem": "much"'):
-        embedded.start(cache, settings={"work_mem": "much"})
-    assert embedded.start(cache).running
+        embedded.start(used, settings={"work_mem": "much"})
+    assert embedded.start(used).running
 
 
 def test_a_cache_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
@@ -268,8 +292,8 @@ RUN = (
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_a_private_server_dies_with_dbperf(cache: Path, how: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", RUN, cache], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+async def test_a_private_server_dies_with_dbperf(used: Path, how: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", RUN, used], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
         dsn, _, folder = (run.stdout.readline().decode().strip() for _ in range(3))
         connection = await asyncpg.connect(dsn)
@@ -293,12 +317,12 @@ def test_killed_while_it_is_still_being_made(cache: Path) -> None:
         assert eventually(lambda: len(list(cache.glob("private/*"))) == 1)
 
 
-def test_the_remains_of_a_run_killed_with_its_guard_are_swept_and_live_ones_left(cache: Path) -> None:
-    with embedded.start(cache, private=True) as live:
-        dead = cache / "private" / "1-dead"
+def test_the_remains_of_a_run_killed_with_its_guard_are_swept_and_live_ones_left(used: Path) -> None:
+    with embedded.start(used, private=True) as live:
+        dead = used / "private" / "1-dead"
         (dead / "pg" / "data").mkdir(parents=True)
         (dead / "lock").write_text("")
-        with embedded.start(cache, private=True):
+        with embedded.start(used, private=True):
             assert not dead.exists()
             assert live.running
             assert live.folder.exists()
