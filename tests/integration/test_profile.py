@@ -138,7 +138,7 @@ async def test_pgbench_calls_are_exact(db: Database) -> None:
 
 async def test_the_sum_is_the_servers_and_within_what_pgbench_measured(db: Database, tmp_path: Path) -> None:
     db.psql("CREATE EXTENSION pg_stat_statements; SET max_parallel_workers_per_gather = 0")
-    pgbench(db, db.name, "-i", "-q", "-s", "2")
+    pgbench(db, db.name, "-i", "-q", "-s", "1")
     script = tmp_path / "heavy.sql"
     script.write_text(
         "SELECT bid, sum(abalance), count(DISTINCT aid % 1000) FROM pgbench_accounts GROUP BY bid;\n"
@@ -168,10 +168,10 @@ async def test_the_six_database_statements_are_told_to_the_unit(db_18: Database,
         value = f"'{vector}'::vector" if n == 6 else f"'{case}'"
         script.write_text(sql(f"phase3/db-00{n}.sql").strip().replace("$1", value) + ";\n")
         scripts += ["-f", str(script)]
-    profile = await agrees(db_18, "-n", "-M", "prepared", "-t", "150", *scripts)
+    profile = await agrees(db_18, "-n", "-M", "prepared", "-t", "90", *scripts)
     assert profile.statements.attributed_share is not None
     assert 0 < profile.statements.attributed_share <= 1
-    assert sum(s.calls for s in profile.statements.statements) == 150
+    assert sum(s.calls for s in profile.statements.statements) == 90
     assert len(profile.statements.statements) == 6
 
 
