@@ -26,14 +26,14 @@ from dbperf.postgres.connect import connected
 from dbperf.postgres.postmaster import processes_of
 from dbperf.postgres.server_info import server_info
 from tests.support.accounts import ordinary_user
-from tests.support.pgserver import bindir_15, data_folder
+from tests.support.pgserver import bindir_15
 from tests.support.waiting import eventually, gone
 
 
 @contextmanager
 def cache_folder() -> Iterator[Path]:
     """One that any account can enter (pytest's own tmp_path is root's alone)."""
-    folder = Path(tempfile.mkdtemp(prefix="dbc-", dir=data_folder()))
+    folder = Path(tempfile.mkdtemp(prefix="dbc-"))
     folder.chmod(0o755)
     yield folder
     embedded.remove(folder)

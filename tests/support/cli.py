@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ import psutil
 
 from dbperf.cli.main import main
 from tests.support import warm
-from tests.support.pgserver import data_folder
 
 MARK = "DBPERF_TEST_MARK"
 STAGES = (
@@ -48,7 +48,7 @@ def warm_cache() -> dict[str, str]:
 
     Shared by all test processes; only for tests that leave the lasting server (`dbperf up`) alone.
     """
-    folder = Path(data_folder()) / f"dbperf-tests-cache-{os.geteuid()}"
+    folder = Path(tempfile.gettempdir()) / f"dbperf-tests-cache-{os.geteuid()}"
     folder.mkdir(mode=0o755, exist_ok=True)
     return {"XDG_CACHE_HOME": str(folder)}
 

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -37,24 +36,8 @@ DEFAULTS = {
     "full_page_writes": "off",
     "shared_buffers": "32MB",
     "max_connections": "60",
-    "max_wal_size": "256MB",
     "listen_addresses": "",
 }
-
-
-@cache
-def data_folder() -> str:
-    """Where servers' data lie: in memory, where that has room for it (and programs may be run from it).
-
-    A server is a thousand files, and a database three hundred: on a disk's file system it costs several times as much
-    to make them.
-    """
-    memory = Path("/dev/shm")
-    if memory.is_dir() and os.access(memory, os.W_OK | os.X_OK):
-        found = os.statvfs(memory)
-        if found.f_bavail * found.f_frsize > 6 << 30 and not found.f_flag & os.ST_NOEXEC:
-            return str(memory)
-    return tempfile.gettempdir()
 
 
 def unprivileged_user() -> str | None:
@@ -112,9 +95,9 @@ def new_cluster(bindir: Path, user: str | None, options: tuple[str, ...]) -> Pat
     args = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", *options]
     made_by = (bindir / "initdb").stat()
     key = repr((str(bindir), made_by.st_mtime_ns, made_by.st_size, os.geteuid(), user, args))
-    target = Path(data_folder()) / f"dbperf-tests-cluster-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    target = Path(tempfile.gettempdir()) / f"dbperf-tests-cluster-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not target.exists():
-        scratch = Path(tempfile.mkdtemp(prefix="dbperf-tests-cluster-", dir=data_folder()))
+        scratch = Path(tempfile.mkdtemp(prefix="dbperf-tests-cluster-"))
         if user:
             shutil.chown(scratch, user)
         done = subprocess.run(
@@ -135,7 +118,7 @@ class PgServer:
     def __init__(self, bindir: Path, settings: Mapping[str, str] | None = None, initdb: tuple[str, ...] = ()) -> None:
         self.bindir = bindir
         self.user = unprivileged_user()
-        self.folder = Path(tempfile.mkdtemp(prefix="dbpt-", dir=data_folder()))
+        self.folder = Path(tempfile.mkdtemp(prefix="dbpt-"))
         self.data = self.folder / "data"
         self.log = self.folder / "log"
         self.process: Child | None = None
