@@ -69,7 +69,9 @@ def load(
         ),
     ] = None,
     users: Annotated[int | None, typer.Option(help="Instead of the suite's (one stage only).")] = None,
-    duration: Annotated[str | None, typer.Option(help="Of each stage, instead of the suite's.", metavar="TIME")] = None,
+    duration: Annotated[
+        str | None, typer.Option(help="Of each stage, instead of the suite's; no ramp is longer.", metavar="TIME")
+    ] = None,
     warm_up: Annotated[str | None, typer.Option(help="Instead of the suite's.", metavar="TIME")] = None,
     ci: Annotated[bool, typer.Option("--ci", help="The suite's CI variant: at most a minute.")] = False,
     gate: Annotated[

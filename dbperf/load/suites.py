@@ -72,7 +72,7 @@ def ci_variant(suite: Suite) -> Suite:
 def with_overrides(
     suite: Suite, *, users: int | None = None, duration_s: float | None = None, warm_up_s: float | None = None
 ) -> Suite:
-    """The suite with another number of users, or with stages of another length.
+    """The suite with another number of users, or with stages of another length. No ramp is longer than that.
 
     Raises:
         UsageError: users for a suite with several stages, or with an arrival rate: it is not clear what is meant.
@@ -93,7 +93,8 @@ def with_overrides(
     if duration_s is not None:
         if duration_s <= 0:
             raise UsageError("a load of 0 s measures nothing", hint="for example --duration 30s")
-        stages = [msgspec.structs.replace(s, duration_s=duration_s) for s in stages]
+        # Who asks for a short load does not want to wait longer for its users than for its figures.
+        stages = [msgspec.structs.replace(s, duration_s=duration_s, ramp_s=min(s.ramp_s, duration_s)) for s in stages]
     if warm_up_s is not None:
         stages = [msgspec.structs.replace(s, warm_up_s=warm_up_s) for s in stages]
     return msgspec.structs.replace(suite, stages=stages)

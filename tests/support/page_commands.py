@@ -15,12 +15,9 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from tests.support.cli import dbperf, environment
 from tests.support.doc_pages import PAGES, ROOT, Step, all_commands, blocks, dbperf_commands
@@ -45,11 +42,12 @@ TRANSLATIONS = {"README.ko.md": "README.md", "docs/tutorial.ko.md": "docs/tutori
 """Pages that have the same commands as another one."""
 
 SHORTER = {
-    "dbperf (run|load) (?!--worker)": "--duration 2s --warm-up 0s",
+    "dbperf (run|load) (?!--worker)": "--duration 1s --warm-up 0s",
     "dbperf (run|load) (?!--worker|loadtests/shop)": "--users 2",  # the shop's has two stages
-    r"dbperf profile (?!.*--while)": "--seconds 2",
-    "dbperf flame --pid": "--seconds 2",
-    "dbperf bench --url": "--budget 4s",
+    "dbperf run .*--traces": "--duration 2s",  # a test asks for what one of its endpoints does
+    r"dbperf profile (?!.*--while)": "--seconds 1",
+    "dbperf flame --pid": "--seconds 1",
+    "dbperf bench --url": "--budget 2s",
     "dbperf bench --save-baseline": "-k PERF-001",
     "dbperf serve": "--port 0",
 }
@@ -59,10 +57,7 @@ UNUSED = "-p no:schemathesis -p no:hypothesispytest -p no:locust -p no:xdist -p 
 """Plugins of this environment that have no part in the pages' tests; loading them costs two seconds."""
 
 COMMANDS = {p.relative_to(ROOT).as_posix(): dbperf_commands(p.read_text("utf-8")) for p in PAGES}
-_LOADS = ("dbperf run", "dbperf load", "dbperf bench")
 RUN = [name for name, found in COMMANDS.items() if found and name != TUTORIAL and name not in TRANSLATIONS]
-LOADING = [name for name in RUN if any(c.startswith(_LOADS) for c in COMMANDS[name])]
-"""Pages that put a load on the API. They have a module of tests of their own: half of the time is theirs."""
 RESULTS = {0, 1}
 """1 says that something got worse or a level was missed: an answer, not a failure."""
 _FILE = re.compile(r" (?:-o|--out|--run|>) ([\w./-]+)")
@@ -84,11 +79,9 @@ class Done:
     stderr: str
 
 
-def served(factory: pytest.TempPathFactory) -> Iterator[Pages]:
-    """For the body of a module's fixture."""
-    world = Pages(factory.mktemp("pages"))
-    yield world
-    world.close()
+def _at_once(suite: str) -> str:
+    """A suite whose users all come at once: no page says anything of a ramp's length."""
+    return re.sub(r'^ramp = "\d+s"', 'ramp = "0s"', suite, flags=re.MULTILINE)
 
 
 class Pages:
@@ -138,7 +131,9 @@ class Pages:
         ):
             done = self.run(command, project)
             assert done.code == 0, done.stderr
-        shutil.copy(project / "loadtests" / "api.toml", project / "loadtests" / "checkout.toml")
+        suite = project / "loadtests" / "api.toml"
+        suite.write_text(_at_once(suite.read_text()))
+        shutil.copy(suite, project / "loadtests" / "checkout.toml")
         (project / "dbperf.toml").unlink()
         (run,) = (p for p in (project / "reports" / "runs").iterdir() if p.is_dir())
         for name in ("after", "20250314T092653Z-naive", "20250314T092653Z-app"):
@@ -166,7 +161,7 @@ class Pages:
                 (folder / "dbperf.toml").write_text(own + shown)
             for suite in blocks(text, "toml"):
                 if named := _NAMED.match(suite):
-                    (folder / named[1]).write_text(re.sub(r"^ramp = .*$", 'ramp = "1s"', suite, flags=re.MULTILINE))
+                    (folder / named[1]).write_text(_at_once(suite))
             if any(s.command.startswith("dbperf init") for s in all_commands(text)):
                 shutil.rmtree(folder / "loadtests")
             if any(s.command.startswith("dbperf down") for s in all_commands(text)):
@@ -226,6 +221,13 @@ class Pages:
                 assert done.stdout.strip(), f"nothing was printed, {said}"
             if step.shape:
                 assert re.search(step.shape, done.stdout, re.DOTALL), said
+        if any(command.startswith("dbperf apply") for command in COMMANDS[name]):
+            # The other pages' advice has something left to find.
+            self._server.psql(
+                "SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_stat_user_indexes JOIN pg_index USING"
+                " (indexrelid) WHERE NOT indisprimary \\gexec",
+                "app",
+            )
 
     def steps(self, page: Path) -> list[tuple[Step, Done]]:
         """Runs a page's commands in their order."""

@@ -147,6 +147,12 @@ def test_overrides_fit_one_stage_of_users() -> None:
         with_overrides(suite, duration_s=0)
 
 
+def test_a_ramp_is_no_longer_than_a_shortened_stage() -> None:
+    suite = parse_suite(GOOD, "x")
+    assert [s.ramp_s for s in with_overrides(suite, duration_s=1).stages] == [1, 0]
+    assert [s.ramp_s for s in with_overrides(suite, duration_s=20).stages] == [2, 0]
+
+
 async def test_data_comes_from_values_files_and_queries(tmp_path: Path) -> None:
     (tmp_path / "words.csv").write_text("word,n\none,1\ntwo,2\n")
     text = GOOD.replace("values = [1, 2, 3]", 'file = "words.csv"').replace("{item}", "{item.word}")
