@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,8 @@ from dbperf.phase3.service import IMPLEMENTATIONS, ImplementationName
 from dbperf.phase3.settings import Settings
 from dbperf.resources import sql
 from tests.conftest import Database
+from tests.support.pgserver import PgServer
+from tests.support.smoke_data import copied, seeded
 
 REFERENCE = datetime(2026, 3, 1, tzinfo=UTC)
 KEY = "key-of-the-test"
@@ -34,10 +36,21 @@ async def api(dsn: str, implementation: ImplementationName, **more: Any) -> Asyn
     await app.state.phase3.engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def smoke(server_18: PgServer) -> Iterator[str]:
+    with seeded(server_18, REFERENCE) as name:
+        yield name
+
+
+@pytest.fixture
+def data(server_18: PgServer, smoke: str) -> Iterator[Database]:
+    with copied(server_18, smoke) as database:
+        yield database
+
+
 @pytest.fixture(params=IMPLEMENTATIONS)
-async def client(request: pytest.FixtureRequest, db_18: Database) -> AsyncIterator[httpx.AsyncClient]:
-    await seed(db_18.dsn, "smoke", reference=REFERENCE)
-    async with api(db_18.dsn, request.param) as client:
+async def client(request: pytest.FixtureRequest, data: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with api(data.dsn, request.param) as client:
         yield client
 
 
@@ -140,13 +153,13 @@ async def test_keys_unknown_cases_and_bad_input(client: httpx.AsyncClient) -> No
     assert (await client.post("/consolidation/dry-run", json={"inactive_days": 10**30})).status_code == 200
 
 
-async def test_analyze_agrees_with_the_table(client: httpx.AsyncClient, db_18: Database) -> None:
-    case_id = db_18.psql("SELECT case_id FROM execution_log GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1")
+async def test_analyze_agrees_with_the_table(client: httpx.AsyncClient, data: Database) -> None:
+    case_id = data.psql("SELECT case_id FROM execution_log GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1")
     found = (await client.post("/reflection/analyze", json={"case_id": case_id, "limit": 50})).json()
     newest = (
         f"(SELECT * FROM execution_log WHERE case_id = '{case_id}' ORDER BY created_at DESC, log_id DESC LIMIT 50) l"
     )
-    total, successes, rate, average = db_18.psql(
+    total, successes, rate, average = data.psql(
         f"SELECT count(*), sum(success::int), round(100.0 * sum(success::int) / count(*), 2),"
         f" round(avg(execution_time_ms), 2) FROM {newest}"
     ).split("|")
@@ -156,42 +169,40 @@ async def test_analyze_agrees_with_the_table(client: httpx.AsyncClient, db_18: D
     assert sum(e["percentage"] for e in found["common_errors"]) == pytest.approx(100, abs=0.1)
 
 
-async def test_batch_stores_what_it_finds(client: httpx.AsyncClient, db_18: Database) -> None:
+async def test_batch_stores_what_it_finds(client: httpx.AsyncClient, data: Database) -> None:
     found = (await client.post("/reflection/batch")).json()
     assert found["analyzed_cases"] == 20
     assert found["low_performance_cases"] == len(found["suggestions"]) > 0
     for low in found["suggestions"]:
-        stored = db_18.psql(f"SELECT success_rate FROM case_bank WHERE case_id = '{low['case_id']}'")
+        stored = data.psql(f"SELECT success_rate FROM case_bank WHERE case_id = '{low['case_id']}'")
         assert float(stored) == low["performance"]["success_rate"] < 50
         assert low["suggestions"]
 
 
-async def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
-    client: httpx.AsyncClient, db_18: Database
-) -> None:
+async def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(client: httpx.AsyncClient, data: Database) -> None:
     state = "SELECT md5(string_agg(c::text, '|' ORDER BY case_id)) FROM case_bank c"
-    before = db_18.psql(state)
+    before = data.psql(state)
     summary = (await client.get("/consolidation/summary")).json()
     dry = (await client.post("/consolidation/dry-run", json={"dry_run": False})).json()
     also_dry = (await client.post("/consolidation/run", json={"dry_run": True})).json()
     assert dry["dry_run"] is True
     assert dry["details"] == also_dry["details"]
-    assert db_18.psql(state) == before
+    assert data.psql(state) == before
     assert min(dry["removed_cases"], dry["merged_cases"], dry["archived_cases"]) > 0
     assert dry["removed_cases"] == summary["low_performance_candidates"]
     done = (await client.post("/consolidation/run")).json()
     assert done["dry_run"] is False
     assert done["details"] == dry["details"]
     gone = done["removed_cases"] + done["merged_cases"] + done["archived_cases"]
-    assert int(db_18.psql("SELECT count(*) FROM case_bank WHERE status = 'active'")) == 60 - gone
-    reasons = db_18.psql(
+    assert int(data.psql("SELECT count(*) FROM case_bank WHERE status = 'active'")) == 60 - gone
+    reasons = data.psql(
         "SELECT archived_reason, count(*) FROM case_bank_archive WHERE archive_id > 10 GROUP BY 1 ORDER BY 1"
     )
     assert reasons == (
         f"duplicate|{done['merged_cases']}\ninactive|{done['archived_cases']}\nlow_performance|{done['removed_cases']}"
     )
     merged = done["details"]["merged"][0]
-    kept = db_18.psql(
+    kept = data.psql(
         f"SELECT usage_count, round(success_rate::numeric, 2) FROM case_bank WHERE case_id = '{merged['kept']}'"
     )
     assert kept == f"{merged['usage_count']}|{merged['success_rate']:.2f}"
@@ -199,21 +210,21 @@ async def test_a_dry_run_changes_nothing_and_a_run_does_what_it_said(
     assert (again["removed_cases"], again["merged_cases"], again["archived_cases"]) == (0, 0, 0)
 
 
-async def test_restore_undoes_an_archiving(client: httpx.AsyncClient, db_18: Database) -> None:
+async def test_restore_undoes_an_archiving(client: httpx.AsyncClient, data: Database) -> None:
     columns = "query, response_text, category_path, query_vector, usage_count, success_rate, status"
     done = (await client.post("/consolidation/dry-run")).json()
     case_id = done["details"]["removed"][0]["case_id"]
     row = f"SELECT {columns} FROM case_bank WHERE case_id = '{case_id}'"
-    before = db_18.psql(row)
+    before = data.psql(row)
     await client.post("/consolidation/run")
-    assert db_18.psql(row) != before
+    assert data.psql(row) != before
     assert (await client.post(f"/consolidation/restore/{case_id}")).json() == {"restored": True, "case_id": case_id}
-    assert db_18.psql(row) == before
+    assert data.psql(row) == before
     assert (await client.post(f"/consolidation/restore/{case_id}")).status_code == 404
 
 
-async def test_search_and_classify_find_what_was_asked(client: httpx.AsyncClient, db_18: Database) -> None:
-    case_id, query, path = db_18.psql(
+async def test_search_and_classify_find_what_was_asked(client: httpx.AsyncClient, data: Database) -> None:
+    case_id, query, path = data.psql(
         "SELECT case_id, query, array_to_string(category_path, '/') FROM case_bank"
         " WHERE status = 'active' AND query_vector IS NOT NULL ORDER BY usage_count DESC LIMIT 1"
     ).split("|")
@@ -227,23 +238,22 @@ async def test_search_and_classify_find_what_was_asked(client: httpx.AsyncClient
     assert (await client.post("/search", json={"query": "?!"})).json()["results"] == []
 
 
-async def test_the_tree_holds_every_node(client: httpx.AsyncClient, db_18: Database) -> None:
+async def test_the_tree_holds_every_node(client: httpx.AsyncClient, data: Database) -> None:
     def count(nodes: list[dict[str, Any]]) -> int:
         return sum(1 + count(n["children"]) for n in nodes)
 
     tree = (await client.get("/taxonomy/v1/tree")).json()
-    assert count(tree["nodes"]) == int(db_18.psql("SELECT count(*) FROM taxonomy_node WHERE version = 'v1'"))
+    assert count(tree["nodes"]) == int(data.psql("SELECT count(*) FROM taxonomy_node WHERE version = 'v1'"))
 
 
-async def test_nothing_tells_which_implementation_runs(db_18: Database) -> None:
-    await seed(db_18.dsn, "smoke", reference=REFERENCE)
+async def test_nothing_tells_which_implementation_runs(data: Database) -> None:
     seen = []
     for implementation in IMPLEMENTATIONS:
-        async with api(db_18.dsn, implementation) as client:
+        async with api(data.dsn, implementation) as client:
             health = await client.get("/reflection/health")
             document = await client.get("/openapi.json")
-            names = db_18.psql(
-                f"SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = '{db_18.name}'"
+            names = data.psql(
+                f"SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = '{data.name}'"
                 " AND application_name LIKE 'phase3%'"
             )
             assert names == "phase3-api"
@@ -258,9 +268,8 @@ async def test_a_database_that_is_away_gives_503(db_18: Database) -> None:
         assert (await client.get("/reflection/health")).status_code == 503
 
 
-async def test_the_queries_with_limits_run(db_18: Database) -> None:
-    await seed(db_18.dsn, "smoke", reference=REFERENCE)
-    connection = await asyncpg.connect(db_18.dsn)
+async def test_the_queries_with_limits_run(data: Database) -> None:
+    connection = await asyncpg.connect(data.dsn)
     try:
         for level in QUERY_LEVELS:
             parameters = []

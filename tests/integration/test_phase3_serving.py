@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import pytest
 from dbperf.errors import TargetError
 from dbperf.phase3 import background
 from dbperf.phase3.launch import start_target
-from dbperf.phase3.seed import seed
 from tests.conftest import Database
 from tests.support import cli
+from tests.support.pgserver import PgServer
+from tests.support.smoke_data import seeded
 from tests.support.waiting import eventually
 
 
@@ -41,33 +43,36 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid)
 
 
-async def test_it_serves_and_stops(db_18: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    await seed(db_18.dsn, "smoke")
+@pytest.fixture(scope="module")
+def data(server_18: PgServer) -> Iterator[Database]:
+    with seeded(server_18) as name:
+        yield Database(server_18.dsn(name), name, server_18, 18)
+
+
+async def test_it_serves_and_stops(data: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dbperf.py").write_text("raise RuntimeError('a file of the user stood in for the package')")
     monkeypatch.chdir(tmp_path)
-    with start_target(db_18.dsn, "tuned", pool_size=3) as target:
+    with start_target(data.dsn, "tuned", pool_size=3) as target:
         assert target.url.startswith("http://127.0.0.1:")
         assert get(target.url, "/consolidation/summary", target.api_key)[1]["total_active_cases"] == 60
         assert get(target.url, "/consolidation/summary", "wrong")[0] == 403
         arguments = " ".join(psutil.Process(target.pid).cmdline())
         assert target.api_key not in arguments
-        assert db_18.name not in arguments
+        assert data.name not in arguments
         assert target.poll() is None
     assert gone(target.pid)
     target.stop()
 
 
-async def test_how_it_ended_is_told(db_18: Database) -> None:
-    await seed(db_18.dsn, "smoke")
-    with start_target(db_18.dsn, "tuned") as target:
+async def test_how_it_ended_is_told(data: Database) -> None:
+    with start_target(data.dsn, "tuned") as target:
         assert target.ended_words() is None
         os.kill(target.pid, signal.SIGSEGV)
         assert eventually(lambda: target.ended_words() == "by signal 11 (SIGSEGV)")
 
 
-async def test_workers_end_with_their_supervisor(db_18: Database) -> None:
-    await seed(db_18.dsn, "smoke")
-    with start_target(db_18.dsn, "naive", workers=2) as target:
+async def test_workers_end_with_their_supervisor(data: Database) -> None:
+    with start_target(data.dsn, "naive", workers=2) as target:
         assert get(target.url, "/reflection/health", target.api_key)[0] == 200
         processes = [target.pid, *(p.pid for p in psutil.Process(target.pid).children(recursive=True))]
         assert len(processes) >= 3
