@@ -50,10 +50,8 @@ requests = st.one_of(
     post("/reflection/analyze", st.fixed_dictionaries({"case_id": case_ids}, optional={"limit": st.integers(0, 1001)})),
     post("/reflection/suggestions", st.fixed_dictionaries({"case_id": case_ids})),
     post("/reflection/batch", st.fixed_dictionaries({}, optional={"min_logs": st.integers(1, 200)})),
-    st.one_of(
-        post("/consolidation/dry-run", consolidations),
-        post("/consolidation/run", consolidations.map(lambda body: {**body, "dry_run": True})),
-    ),
+    post("/consolidation/dry-run", consolidations),
+    post("/consolidation/run", consolidations.map(lambda body: {**body, "dry_run": True})),
     st.just(("GET", "/consolidation/summary", None)),
     post("/classify", st.fixed_dictionaries({"text": questions})),
     post("/search", st.fixed_dictionaries({"query": questions}, optional={"limit": st.integers(1, 100)})),
