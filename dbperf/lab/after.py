@@ -98,6 +98,9 @@ async def advice(lab: Lab) -> None:
     if lab.dsn is None or not lab.directory.has(Statements):
         lab.stages.skip("advice", title, "no --dsn")
         return
+    if not lab.options.is_reference and not lab.directory.read(Statements).statements:
+        lab.stages.skip("advice", title, "no statement ran")  # and no server need be started to plan none
+        return
     with lab.stages.stage("advice", title, 3.0) as stage:
         try:
             # The reference tables' queries with limits count as well, and are planned where they will be measured.
