@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dbperf.records.base import read_document
-from dbperf.records.benchmarks import Benchmarks
+from dbperf.records.benchmarks import Benchmark, Benchmarks
 from tests.conftest import Database
 from tests.support.httpserver import FaultyServer
 
@@ -41,9 +43,11 @@ KNOWN = ("--benchmark-timer=known_clock.read",)
 
 
 def pytest_run(
-    folder: Path, test: str, *options: str | Path, conftest: str = "", **env: str
+    folder: Path, test: str | dict[str, str], *options: str | Path, conftest: str = "", **env: str
 ) -> subprocess.CompletedProcess[str]:
-    (folder / "test_it.py").write_text(test)
+    """A session over a test file's text, or over several by name."""
+    for name, text in ({"test_it.py": test} if isinstance(test, str) else test).items():
+        (folder / name).write_text(text)
     (folder / "conftest.py").write_text(conftest)
     (folder / "pytest.ini").write_text(INI)
     (folder / "known_clock.py").write_text(CLOCK)
@@ -67,38 +71,18 @@ def test_few(benchmark):
 """
 
 
-def test_percentiles_with_intervals_in_table_and_json(tmp_path: Path) -> None:
-    done = pytest_run(tmp_path, BUSY, *FAST, *KNOWN, "--benchmark-json=b.json", "--dbperf-out", tmp_path / "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "percentiles (95 % interval)" in done.stdout
-    by_name = {b["name"]: b["dbperf"] for b in json.loads((tmp_path / "b.json").read_text())["benchmarks"]}
-    p99 = by_name["test_work"]["percentiles"]["p99"]
-    assert 2 < p99["ci_low_ms"] < p99["value_ms"] < p99["ci_high_ms"] < 3
-    few = by_name["test_few"]["percentiles"]["p99"]
-    assert few["value_ms"] is None
-    assert few["reason"] == "10 samples, 368 are needed"
-    row = next(line for line in done.stdout.splitlines() if line.startswith("test_few") and "needed" in line)
-    assert "368 needed" in row
-    found = read_document(Benchmarks, tmp_path / "run" / "benchmarks.json")
-    work = next(b for b in found.benchmarks if b.name == "test_work")
-    assert len(work.samples_ms) == 400
-    assert [(c.name, c.value) for c in work.custom] == [("rows", 7)]
-    assert work.quality.clock_resolution_share is not None
+QUALITY = """
+from known_clock import series
 
+def test_warm_up(benchmark):
+    benchmark.pedantic(series(*[0.006] * 15, *[0.001] * 100), rounds=115)
 
-def test_it_is_inert_where_nothing_uses_it(tmp_path: Path) -> None:
-    probe = """
-import sys
-def test_nothing_heavy_was_imported():
-    assert "dbperf.bench.plugin" in sys.modules
-    for name in ("numpy", "psutil", "asyncpg", "sqlalchemy", "msgspec", "dbperf.records"):
-        assert name not in sys.modules, name
+def test_two_modes(benchmark):
+    benchmark.pedantic(series(0.001, 0.012), rounds=100)
+
+def test_outliers(benchmark):
+    benchmark.pedantic(series(*[0.001] * 33, 0.03), rounds=102)
 """
-    for options in (("-p", "no:benchmark"), ()):
-        done = pytest_run(tmp_path, probe, *options)
-        assert done.returncode == 0, done.stdout
-        assert "dbperf" not in done.stdout
-
 
 ASYNC = """
 import asyncio
@@ -149,10 +133,61 @@ def test_an_error_is_an_error(abenchmark):
 """
 
 
-def test_coroutines_are_measured_on_a_running_loop(tmp_path: Path) -> None:
-    done = pytest_run(tmp_path, ASYNC, *FAST, *KNOWN, "-o", "asyncio_mode=auto", "--dbperf-out", tmp_path / "run")
+@dataclass(frozen=True)
+class Session:
+    said: str
+    json: dict[str, Any]
+    """Of each benchmark, by name: what dbperf adds to pytest-benchmark's JSON."""
+    benchmarks: dict[str, Benchmark]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """One session over three files, all by the known clock."""
+    folder = tmp_path_factory.mktemp("measured")
+    tests = {"test_busy.py": BUSY, "test_async.py": ASYNC, "test_quality.py": QUALITY}
+    done = pytest_run(
+        folder, tests, *FAST, *KNOWN, "-o", "asyncio_mode=auto", "--benchmark-json=b.json", "--dbperf-out",
+        folder / "run",
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    by_name = {b.name: b for b in read_document(Benchmarks, tmp_path / "run" / "benchmarks.json").benchmarks}
+    kept = json.loads((folder / "b.json").read_text())["benchmarks"]
+    found = read_document(Benchmarks, folder / "run" / "benchmarks.json").benchmarks
+    return Session(done.stdout, {b["name"]: b["dbperf"] for b in kept}, {b.name: b for b in found})
+
+
+def test_percentiles_with_intervals_in_table_and_json(measured: Session) -> None:
+    assert "percentiles (95 % interval)" in measured.said
+    by_name = measured.json
+    p99 = by_name["test_work"]["percentiles"]["p99"]
+    assert 2 < p99["ci_low_ms"] < p99["value_ms"] < p99["ci_high_ms"] < 3
+    few = by_name["test_few"]["percentiles"]["p99"]
+    assert few["value_ms"] is None
+    assert few["reason"] == "10 samples, 368 are needed"
+    row = next(line for line in measured.said.splitlines() if line.startswith("test_few") and "needed" in line)
+    assert "368 needed" in row
+    work = measured.benchmarks["test_work"]
+    assert len(work.samples_ms) == 400
+    assert [(c.name, c.value) for c in work.custom] == [("rows", 7)]
+    assert work.quality.clock_resolution_share is not None
+
+
+def test_it_is_inert_where_nothing_uses_it(tmp_path: Path) -> None:
+    probe = """
+import sys
+def test_nothing_heavy_was_imported():
+    assert "dbperf.bench.plugin" in sys.modules
+    for name in ("numpy", "psutil", "asyncpg", "sqlalchemy", "msgspec", "dbperf.records"):
+        assert name not in sys.modules, name
+"""
+    for options in (("-p", "no:benchmark"), ()):
+        done = pytest_run(tmp_path, probe, *options)
+        assert done.returncode == 0, done.stdout
+        assert "dbperf" not in done.stdout
+
+
+def test_coroutines_are_measured_on_a_running_loop(measured: Session) -> None:
+    by_name = measured.benchmarks
     assert by_name["test_async"].kind == "async"
     assert by_name["test_async"].samples_ms == pytest.approx([2] * 80)
     assert len(by_name["test_sync"].samples_ms) >= 20
@@ -195,28 +230,12 @@ def test_the_hook_for_failed_comparisons_is_called(tmp_path: Path) -> None:
     assert " True 1" in slow.stdout
 
 
-QUALITY = """
-from known_clock import series
-
-def test_warm_up(benchmark):
-    benchmark.pedantic(series(*[0.006] * 15, *[0.001] * 100), rounds=115)
-
-def test_two_modes(benchmark):
-    benchmark.pedantic(series(0.001, 0.012), rounds=100)
-
-def test_outliers(benchmark):
-    benchmark.pedantic(series(*[0.001] * 33, 0.03), rounds=102)
-"""
-
-
-def test_sample_quality_is_told(tmp_path: Path) -> None:
-    done = pytest_run(tmp_path, QUALITY, *FAST, *KNOWN, "--dbperf-out", tmp_path / "run")
-    assert done.returncode == 0, done.stdout
-    by_name = {b.name: b.quality for b in read_document(Benchmarks, tmp_path / "run" / "benchmarks.json").benchmarks}
+def test_sample_quality_is_told(measured: Session) -> None:
+    by_name = {name: measured.benchmarks[name].quality for name in ("test_warm_up", "test_two_modes", "test_outliers")}
     found = {name: (q.warm_up, q.modes, q.outliers) for name, q in by_name.items()}
     assert found == {"test_warm_up": (15, 1, 0), "test_two_modes": (0, 2, 0), "test_outliers": (0, 1, 3)}
-    assert "test_warm_up: the first 15 samples are slower: taken for a warm-up" in done.stdout
-    assert "two groups" in done.stdout
+    assert "test_warm_up: the first 15 samples are slower: taken for a warm-up" in measured.said
+    assert "two groups" in measured.said
 
 
 CLIENT = """
