@@ -69,7 +69,8 @@ class _Kind:
 
     def add(self, now: dict[int, Relation], *, counting: bool) -> None:
         last, self.last = self.last, now
-        done = {oid: self._done((last or {}).get(oid), r) for oid, r in now.items()} if counting and last else {}
+        # An empty look is one: what appears behind it is counted from its beginning.
+        done = {} if last is None or not counting else {oid: self._done(last.get(oid), r) for oid, r in now.items()}
         self.top.keep(now)
         self.top.choose(self._weights(now, done, first=last is None))
         self.top.count(done)

@@ -254,6 +254,13 @@ def test_tables_and_indexes_beyond_the_top_are_other_and_nothing_is_lost() -> No
     assert sum(sizes.values()) == 8192 * 15
 
 
+def test_the_first_index_of_a_database_is_counted_from_its_beginning() -> None:
+    counters = RelationCounters(5)
+    counters.add(relations({}))
+    counters.add(relations({1: 2.0}))
+    assert relation_samples(counters, "dbperf_index_scans_total")["public", "t1", "i1"] == 2
+
+
 def test_a_dropped_table_a_new_one_and_a_reset() -> None:
     counters = RelationCounters(5)
     counters.add(relations({1: 10.0, 2: 10.0}))
