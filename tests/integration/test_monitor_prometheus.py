@@ -38,11 +38,11 @@ name = "shop"
 [[stages]]
 name = "first"
 users = 2
-duration = "3s"
+duration = "2s"
 [[stages]]
 name = "second"
 users = 3
-duration = "2s"
+duration = "1s"
 [[endpoints]]
 path = "/health"
 [[endpoints]]
@@ -112,8 +112,8 @@ def stack(server_18: PgServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         stack.enter_context(server_18.sleeping())
         stack.enter_context(_asked(app))
         one = Stack(url, prometheus, app, env, folder)
+        one.load()  # which begins while Prometheus does
         assert eventually(lambda: one.values("dbperf_up") == [1.0]), (folder / "prometheus.log").read_text()
-        one.load()
         yield one
 
 
