@@ -15,7 +15,7 @@ import pytest
 from dbperf.trace.asgi import FACTORY, environment
 from dbperf.trace.collect import collect
 from tests.conftest import Database
-from tests.support import traced_app
+from tests.support import cli, traced_app
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -67,10 +67,7 @@ def test_a_server_under_trace(db: Database, tmp_path: Path, how: signal.Signals)
 
 
 def dbperf(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dbperf", "trace", *args],
-        cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    return cli.dbperf("trace", *args, cwd=ROOT, env={**os.environ, **env}, timeout=300)
 
 
 @pytest.mark.pg("== 18")
@@ -90,6 +87,7 @@ def test_the_command_has_the_contracts_shape(db: Database, tmp_path: Path) -> No
     assert s["source"].startswith("tests/support/traced_app.py:")
     assert s["total_ms"] > 0
     assert e["findings"][0]["rule_id"] == "n_plus_one"
+    requests.write_text("GET /n-plus-one\n")
     text = dbperf("--app", APP + "()", "--requests", str(requests), TRACED_APP_DSN=db.dsn)
     assert "N+1: the same SELECT 60 times per request at tests/support/traced_app.py" in text.stdout
     markdown = dbperf("--app", APP + "()", "--requests", str(requests), "--format", "markdown", TRACED_APP_DSN=db.dsn)
