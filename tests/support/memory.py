@@ -17,7 +17,8 @@ import psutil
 SHARED = Path("/dev/shm")
 ROOM = 6 << 30
 """Bytes that must be free, as files and as memory: a run of the suite needs less than half of it."""
-_NAME = f"dbperf-tests-{os.geteuid()}-"
+_NAME = f"dbpt{os.geteuid()}-"
+"""Short, as sockets' paths may have 107 bytes."""
 
 
 def use_memory() -> Path | None:
@@ -28,11 +29,12 @@ def use_memory() -> Path | None:
     """
     if os.environ.get("TMPDIR") or not _fits(SHARED):
         return None
-    for left in SHARED.glob(f"{_NAME}*-*"):  # of runs that failed or were killed
-        if not psutil.pid_exists(int(left.name.removeprefix(_NAME).split("-")[0])):
+    for left in SHARED.glob(f"{_NAME}[0-9]*"):  # of runs that failed or were killed
+        if not psutil.pid_exists(int(left.name.removeprefix(_NAME))):
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_NAME}{os.getpid()}-", dir=SHARED))
-    folder.chmod(0o755)  # servers run as another user
+    folder = SHARED / f"{_NAME}{os.getpid()}"
+    folder.mkdir()
+    folder.chmod(0o755)  # servers run as another user, whatever the umask
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     return folder
 
