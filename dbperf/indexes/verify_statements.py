@@ -247,7 +247,8 @@ async def _cold(trial: Trial, case: Case, cache: ColdCache) -> ColdProof | None:
     for n in range(_COLD_PAIRS):
         for with_index in (n % 2 == 1, n % 2 == 0):
             try:
-                times[with_index].append(await trial.cold_ms(case, cache, with_index=with_index))
+                first = not times[False] and not times[True]
+                times[with_index].append(await trial.cold_ms(case, cache, with_index=with_index, first=first))
             except (StatementError, OSError):
                 return None
         if time.monotonic() > deadline:

@@ -19,12 +19,13 @@ import asyncpg
 from dbperf.errors import ServerError
 from dbperf.postgres.collect import collector
 
-_EVICT = (
-    "SELECT sum(e.buffers_skipped)::int FROM unnest($1::bigint[]) AS r (o), pg_buffercache_evict_relation(r.o) AS e"
-)
-
-
+_EVICT = """
+SELECT r.o FROM unnest($1::bigint[]) AS r (o), pg_buffercache_evict_relation(r.o) AS e
+WHERE e.buffers_evicted + e.buffers_skipped > 0
+"""
+"""Gives those that had a page in shared buffers."""
 _LEFT_MOST = 0.02
+_EVEN = bytes(range(0, 256, 2))
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -61,15 +62,21 @@ class ColdCache:
         except OSError as e:
             raise ServerError(f"the server's files can't be opened: {e.strerror}") from e
 
-    async def evict(self, conn: asyncpg.Connection[Any]) -> None:
+    async def evict(self, conn: asyncpg.Connection[Any], *, only_read: bool = False) -> None:
         """Empties the caches of all tables and indexes, inside a transaction or not.
+
+        Args:
+            only_read: files only of those that had a page in shared buffers. Where all were emptied before, and only
+                executions of statements came since, the others' are empty still: what is read leaves pages there.
 
         Raises:
             asyncpg.PostgresError, OSError: see `prepare`.
         """
         rows = await conn.fetch(collector("cold_relations", (conn.get_server_version().major,)))
-        await conn.fetchval(_EVICT, [r["oid"] for r in rows])
-        self.files_too = _drop_pages(f for r in rows for f in _segments(self._data_dir / r["file"]))
+        read = {r[0] for r in await conn.fetch(_EVICT, [r["oid"] for r in rows])}
+        files = (self._data_dir / r["file"] for r in rows if not only_read or r["oid"] in read)
+        dropped = _drop_pages(segment for file in files for segment in _segments(file))
+        self.files_too = dropped and (self.files_too or not only_read)
 
 
 def _segments(first: Path) -> list[Path]:
@@ -110,4 +117,5 @@ def _resident(fd: int, size: int) -> tuple[int, int]:
         start = (ctypes.c_ubyte * size).from_buffer(mapped)
         failed = _libc.mincore(ctypes.c_void_p(ctypes.addressof(start)), ctypes.c_size_t(size), states)
         del start  # a mapping that is referred to can't be closed
-    return count, count if failed else sum(s & 1 for s in states)
+    # The lowest bit of each tells.
+    return count, count if failed else len(bytes(states).translate(None, _EVEN))

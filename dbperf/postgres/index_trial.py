@@ -113,14 +113,17 @@ class Trial:
                 return self.limit_ms
             raise
 
-    async def cold_ms(self, case: Case, cache: ColdCache, *, with_index: bool) -> float:
+    async def cold_ms(self, case: Case, cache: ColdCache, *, with_index: bool, first: bool) -> float:
         """One turn: a single execution after the caches were emptied.
+
+        Args:
+            first: whether anything but such turns came since they were emptied.
 
         Raises:
             StatementError: the server refuses the statement, or it takes too long.
         """
         async with self._executing(case, _TIMED, with_index=with_index) as explain:
-            await cache.evict(self.conn)
+            await cache.evict(self.conn, only_read=not first)
             return _total_ms(await explain())
 
     async def rows(self, case: Case, *, with_index: bool, most: int = 1000) -> list[str]:
