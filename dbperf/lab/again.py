@@ -14,7 +14,7 @@ import msgspec
 from dbperf.errors import DbperfError, TargetError
 from dbperf.indexes.verify import VerifyOptions
 from dbperf.lab.context import Lab
-from dbperf.lab.prove import endpoint_words, proof_words, prove_on, with_endpoints
+from dbperf.lab.prove import EXECUTIONS_S, endpoint_words, proof_words, prove_on, with_endpoints
 from dbperf.lab.stages import Stage
 from dbperf.lab.target import reference_api
 from dbperf.lab.window import DatabaseWindow
@@ -33,6 +33,7 @@ from dbperf.records.suite import Suite
 from dbperf.records.telemetry import Telemetry
 
 STATEMENT_S, STATEMENT_SMOKE_S = 0.4, 0.1
+EXECUTIONS_SMOKE_S = 0.1
 """Enough for what matters; the smallest tables are there to be quick."""
 EXECUTION_S = 3.0
 """Of one execution. The reference target's statements take milliseconds; values drawn for one may be such that it takes
@@ -59,20 +60,22 @@ async def proof(lab: Lab) -> None:
         return
     if lab.options.is_reference and lab.api is not None and lab.api.stop is not None:
         lab.api.stop()  # it would take processor time from what is measured
+    smoke = lab.options.scale == "smoke"
     options = VerifyOptions(
         keep=lab.options.is_reference,
-        statement_s=STATEMENT_SMOKE_S if lab.options.scale == "smoke" else STATEMENT_S,
+        statement_s=STATEMENT_SMOKE_S if smoke else STATEMENT_S,
         timeout_s=EXECUTION_S if lab.options.is_reference else VerifyOptions.timeout_s,
-        challengers=CHALLENGERS_SMOKE if lab.options.scale == "smoke" else CHALLENGERS,
+        challengers=CHALLENGERS_SMOKE if smoke else CHALLENGERS,
         data_dir=lab.server.data_dir if lab.server is not None else None,
     )
     queries = QUERY_LEVELS if lab.options.is_reference else ()
-    each_s = 1.5 if lab.options.scale == "smoke" else 3.0
-    with lab.stages.stage("proof", _PROOF, 8.0 + each_s * len(advised.recommendations)) as stage:
+    base_s, each_s = (3.0, 1.0) if smoke else (8.0, 3.0)
+    with lab.stages.stage("proof", _PROOF, base_s + each_s * len(advised.recommendations)) as stage:
         try:
             proved = await prove_on(
-                lab.directory, dsn, advised, queries=queries, options=options, on_event=stage.update
-            )
+                lab.directory, dsn, advised, queries=queries, options=options,
+                executions_s=EXECUTIONS_SMOKE_S if smoke else EXECUTIONS_S, on_event=stage.update,
+            )  # fmt: skip
         except DbperfError as e:
             # The run's figures are complete without it; why there is none belongs into the report.
             lab.stages.note(f"the index advice is not proved: {e.message}" + (f" ({e.hint})" if e.hint else ""))

@@ -14,7 +14,7 @@ from dbperf.records.verdicts import ServiceLevel
 Implementation = Literal["naive", "tuned"]
 SCALES = ("smoke", "spec", "large")
 REFERENCE_SUITE = "phase3"
-QUICK_USERS, QUICK_DURATION_S, QUICK_WARM_UP_S = 5, 10.0, 2.0
+QUICK_USERS, QUICK_DURATION_S, QUICK_WARM_UP_S = 5, 10.0, 1.0
 OBSERVE_S = 60.0
 """How long a database is watched where no load says it."""
 T = TypeVar("T")

@@ -70,6 +70,7 @@ async def prove_on(
     *,
     queries: Sequence[QueryLevel] = (),
     options: VerifyOptions | None = None,
+    executions_s: float = EXECUTIONS_S,
     on_event: Callable[[str], None] | None = None,
 ) -> Proof:
     """Proves advice on a run's own statements and leaves what helps in place.
@@ -81,6 +82,7 @@ async def prove_on(
         queries: with limits; they are timed before the first index is built and after the last.
         options: of the verification; by default what helps stays, and two candidates that the advice rejected are
             tried as well.
+        executions_s: after which a query with a limit is executed no more often than its P95 asks for.
         on_event: is told what happens.
 
     Raises:
@@ -88,11 +90,11 @@ async def prove_on(
     """
     say = on_event or (lambda _: None)
     workload = workload_with(read_workload(directory.path), queries)
-    before = [await _timed(dsn, q, say) for q in queries]
+    before = [await _timed(dsn, q, executions_s, say) for q in queries]
     options = options or VerifyOptions(keep=True, challengers=CHALLENGERS, statement_s=STATEMENT_S)
     options = replace(options, must_use_index=options.must_use_index | asking_for_an_index(queries))
     proof = await verify(dsn, workload, advice, options=options, on_event=say)
-    after = [await _timed(dsn, q, say) for q in queries]
+    after = [await _timed(dsn, q, executions_s, say) for q in queries]
     judged = [_judged(q, b, a) for q, b, a in zip(queries, before, after, strict=True)]
     return msgspec.structs.replace(proof, queries=judged)
 
@@ -127,14 +129,14 @@ def with_endpoints(
 Timed = tuple[Latencies, Plan] | DbperfError
 
 
-async def _timed(dsn: str, query: QueryLevel, say: Callable[[str], None]) -> Timed:
+async def _timed(dsn: str, query: QueryLevel, seconds: float, say: Callable[[str], None]) -> Timed:
     try:
         times, plan = await query_times(
             dsn,
             sql(query.file),
             executions=EXECUTIONS,
             least=EXECUTIONS_LEAST,
-            seconds=EXECUTIONS_S,
+            seconds=seconds,
             draw=query.draw_parameters,
         )
     except DbperfError as e:
