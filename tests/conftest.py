@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for _number in (signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _enterable(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """PostgreSQL's account may enter temporary folders where root runs the tests. For a home that it can't enter dbperf
+    would make a cluster and copy its programs in /var/tmp, and leave them there (test_server_embedded.py)."""
+    base = tmp_path_factory.getbasetemp()
+    for folder in (base, *base.parents):
+        if folder.name.startswith(("popen-", "pytest-")):  # pytest's own
+            folder.chmod(0o711)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o711)
+    return tmp_path
 
 
 @dataclass(frozen=True)

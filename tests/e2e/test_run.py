@@ -47,6 +47,7 @@ class Quick:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
     """One real run at smoke scale. /reflection/batch is asked for often: at its usual 0.6 % some seconds have none."""
     folder = tmp_path_factory.mktemp("run")
+    folder.chmod(0o711)
     env = environment(folder / "home")
     suite = (ROOT / "loadtests" / "suites" / "phase3.toml").read_text(encoding="utf-8")
     assert "weight = 0.6\n" in suite

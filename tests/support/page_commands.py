@@ -89,6 +89,7 @@ class Pages:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        root.chmod(0o711)
         self._known: dict[str, Done] = {}
         self.env = environment(root / "home", COLUMNS="80", API_KEY="k", GITHUB_ACTOR="Kim", PYTEST_ADDOPTS=UNUSED)
         self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.env['PATH']}"
