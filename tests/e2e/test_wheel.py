@@ -38,7 +38,8 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     of another version than the wheel asks for or requirements/run.txt pins.
     """
     folder = tmp_path_factory.mktemp("wheel")
-    call(sys.executable, "-m", "build", "--wheel", "--installer", installer(), "--outdir", folder, ROOT, cwd=folder)
+    # What builds it is here as well.
+    call(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     [wheel] = folder.glob("*.whl")
     python = folder / "venv" / "bin" / "python"
     if importlib.util.find_spec("pip"):  # installing pip as well would take as long as building
@@ -109,10 +110,6 @@ def command(source: Path, target: Path) -> None:
         text = text.replace(bytes(Path(sys.executable).parent), bytes(target.parent), 1)
     target.write_bytes(text)
     shutil.copymode(source, target)
-
-
-def installer() -> str:
-    return "uv" if shutil.which("uv") else "pip"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ others gets a new process), and the seed of its hashes (who compares the outputs
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
@@ -93,6 +94,11 @@ class _Server:
                 [sys.executable, "-m", "tests.support.warm", str(its.fileno())], cwd=_ROOT, pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        self._socket.close()
+        self._process.wait()
 
     def ask(self, request: Mapping[str, object], fds: list[int]) -> None:
         line = json.dumps(request).encode()
@@ -103,7 +109,7 @@ class _Server:
 
 @cache
 def _server() -> _Server:
-    """It ends with this process: at the end of its socket."""
+    """It ends with this process: at the end of its socket, also where this one is killed."""
     return _Server()
 
 
