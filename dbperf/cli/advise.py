@@ -189,7 +189,7 @@ def _stopped_by_interrupt(advisor: Advisor) -> Iterator[None]:
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        if signal.getsignal(signal.SIGINT) is stop:  # behind the first, the second may come while the server is ended
             signal.signal(signal.SIGINT, before)
 
 
