@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 
@@ -16,7 +16,7 @@ def import_locust() -> None:
     read = metadata.entry_points
     metadata.entry_points = read().select
     try:
-        import locust  # noqa: F401
+        import_module("locust")
     finally:
         metadata.entry_points = read
 

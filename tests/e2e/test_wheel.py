@@ -80,22 +80,23 @@ def dependencies(wheel: Path) -> list[Distribution]:
 def link(installed: Distribution, venv: Path) -> None:
     """Puts a distribution's files into another environment, with their bytecode; commands start with its Python."""
     [packages] = (venv / "lib").glob("python*/site-packages")
-    here, its_bin = str(installed.locate_file("")), str(venv / "bin")
-    made = set[str]()
+    here = Path(str(installed.locate_file("")))
+    made = set[Path]()
     for file in installed.files or []:
         if file.suffix == ".pyc":  # comes with its source, listed or not
             continue
-        source, target = (os.path.normpath(os.path.join(p, file)) for p in (here, packages))  # noqa: PTH118 - many
-        assert target.startswith(f"{venv}/"), f"{file} of {installed.name} lies outside"
+        # A command's path leads out of the packages' folder.
+        source, target = (Path(os.path.normpath(p / file)) for p in (here, packages))
+        assert target.is_relative_to(venv), f"{file} of {installed.name} lies outside"
         pairs = [(source, target)]
-        if file.suffix == ".py" and os.path.exists(compiled := importlib.util.cache_from_source(source)):  # noqa: PTH110
-            pairs.append((compiled, importlib.util.cache_from_source(target)))
+        if file.suffix == ".py" and (compiled := Path(importlib.util.cache_from_source(source))).exists():
+            pairs.append((compiled, Path(importlib.util.cache_from_source(target))))
         for one, its in pairs:
-            if (folder := os.path.dirname(its)) not in made:  # noqa: PTH120
-                os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-                made.add(folder)
-            if folder == its_bin:
-                command(Path(one), Path(its))
+            if its.parent not in made:
+                its.parent.mkdir(parents=True, exist_ok=True)
+                made.add(its.parent)
+            if its.parent == venv / "bin":
+                command(one, its)
                 continue
             try:
                 os.link(one, its)
