@@ -16,7 +16,7 @@ from dbperf.records.proof import Applied
 from tests.conftest import Database
 from tests.integration.test_index_migration import advice, plan, write
 from tests.support.index_changes import SHOP, catalog
-from tests.support.module_database import copied_database
+from tests.support.module_database import copied_database, copies
 from tests.support.pgserver import PgServer, bindir_18
 
 ONE = """SET lock_timeout = '300ms';
@@ -26,14 +26,8 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_orders_note ON public.orders USING b
 UNDO = "DROP INDEX CONCURRENTLY IF EXISTS public.idx_orders_note;\n"
 
 
-@pytest.fixture(params=[15, 18])
-def db(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, request.param, SHOP)
-
-
-@pytest.fixture
-def db_18(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, 18, SHOP)
+db = copies(SHOP, 15, 18)
+db_18 = copies(SHOP, 18)
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,9 @@ from tests.conftest import Database
 from tests.integration.test_index_verify import EVENTS, advice, run
 from tests.support.cli import warm_cache
 from tests.support.index_changes import catalog
-from tests.support.module_database import copied_database
+from tests.support.module_database import copies
 
-
-@pytest.fixture
-def db_18(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, 18, EVENTS)
+db_18 = copies(EVENTS, 18)
 
 
 async def test_evicted_blocks_are_read_again(db_18: Database) -> None:

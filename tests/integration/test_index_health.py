@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from dbperf.postgres.index_health import read_health
 from dbperf.records.index_health import IndexFinding, IndexHealth
 from tests.conftest import Database
 from tests.support.cli import dbperf, environment
-from tests.support.module_database import copied_database
+from tests.support.module_database import copies
 
 TABLES = """
 CREATE TABLE customer (id int PRIMARY KEY, email text UNIQUE, region int, name text);
@@ -30,14 +29,8 @@ ANALYZE;
 COUNTED = "SELECT pg_stat_force_next_flush();"
 
 
-@pytest.fixture(params=[15, 18])
-def tables(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, request.param, TABLES)
-
-
-@pytest.fixture
-def tables_18(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, 18, TABLES)
+tables = copies(TABLES, 15, 18)
+tables_18 = copies(TABLES, 18)
 
 
 async def health(db: Database, *, exact: bool = False, **limits: float) -> IndexHealth:

@@ -8,7 +8,6 @@ import json
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -25,7 +24,7 @@ from dbperf.stats.paired import PAIRS_LEAST
 from tests.conftest import Database
 from tests.support.cli import dbperf, environment, started
 from tests.support.index_changes import catalog, run_file, squawk
-from tests.support.module_database import copied_database
+from tests.support.module_database import copies
 
 # The planner takes kinds to be spread evenly over time. Kind 9 is rare and old: reading the newest first to find ten of
 # them reads nearly everything.
@@ -50,14 +49,8 @@ STATEMENTS = {
 QUICK = VerifyOptions(statement_s=0.5, keep=False)
 
 
-@pytest.fixture(params=[15, 18])
-def events(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, request.param, EVENTS)
-
-
-@pytest.fixture
-def events_18(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, 18, EVENTS)
+events = copies(EVENTS, 15, 18)
+events_18 = copies(EVENTS, 18)
 
 
 def workload_folder(tmp_path: Path, *names: str) -> Path:

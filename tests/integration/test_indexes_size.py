@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import asyncpg
-import pytest
 
 from dbperf.indexes.candidates import as_spec
 from dbperf.indexes.size import estimate
 from dbperf.postgres.shadow_catalog import read_catalog
 from tests.conftest import Database
-from tests.support.module_database import copied_database
+from tests.support.module_database import copies
 
 TABLE = """
 SET synchronous_commit = on;
@@ -39,14 +36,8 @@ INDEXES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=[15, 18])
-def table(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, request.param, TABLE)
-
-
-@pytest.fixture
-def table_18(request: pytest.FixtureRequest) -> Iterator[Database]:
-    yield from copied_database(request, 18, TABLE)
+table = copies(TABLE, 15, 18)
+table_18 = copies(TABLE, 18)
 
 
 async def test_btrees_are_as_large_as_estimated(table: Database) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -29,10 +31,29 @@ def module_database(request: pytest.FixtureRequest, setup: str) -> Iterator[Data
 def copied_database(request: pytest.FixtureRequest, major: int, setup: str) -> Iterator[Database]:
     """For the body of a fixture: a database of its own for each test, with what `setup` makes."""
     server = request.getfixturevalue(f"server_{major}")
+    with copy_of(server, filled(server, setup), major) as database:
+        yield database
+
+
+def copies(setup: str, *majors: int) -> Any:
+    """A fixture: `copied_database` on these versions."""
+
+    @pytest.fixture(params=majors)
+    def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+        yield from copied_database(request, request.param, setup)
+
+    return database
+
+
+@contextmanager
+def copy_of(server: PgServer, template: str, major: int) -> Iterator[Database]:
+    """A database of its own with the rows and statistics of another, to which nobody is connected."""
     name = f"c{os.getpid()}_{next(_counter)}"
-    server.psql(f"CREATE DATABASE {name} TEMPLATE {filled(server, setup)} STRATEGY FILE_COPY")
-    yield Database(server.dsn(name), name, server, major)
-    server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.psql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    try:
+        yield Database(server.dsn(name), name, server, major)
+    finally:
+        server.psql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def filled(server: PgServer, setup: str) -> str:
